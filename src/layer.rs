@@ -1,0 +1,132 @@
+//! The layer that users compose, and its settings: [`BearerAuthLayer`].
+
+use std::{fmt, sync::Arc};
+
+use http::HeaderName;
+use tower_layer::Layer;
+
+use crate::{
+    scope::{InvalidOrigin, Rules},
+    service::BearerAuth,
+    source::TokenSource,
+};
+
+/// Puts `Authorization: Bearer …` on each request that may carry it, with a token from a
+/// [`TokenSource`].
+///
+/// By default a request's own `Authorization` header is overwritten, any https host gets the token,
+/// and a request over plaintext http is refused unless it stays on this machine.
+///
+/// ```
+/// use tower::ServiceBuilder;
+/// use tower_bearer::{BearerAuthLayer, BearerToken, StaticToken};
+///
+/// let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
+/// let stack = ServiceBuilder::new().layer(BearerAuthLayer::new(StaticToken::new(token)));
+/// # Ok::<(), tower_bearer::InvalidToken>(())
+/// ```
+///
+/// Bound to one server, under another header, and only where a request has none of its own:
+///
+/// ```
+/// use http::header::PROXY_AUTHORIZATION;
+/// use tower_bearer::{BearerAuthLayer, BearerToken, StaticToken};
+///
+/// let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
+/// let layer = BearerAuthLayer::new(StaticToken::new(token))
+///     .for_origin("https://api.example.com")?
+///     .header_name(PROXY_AUTHORIZATION)
+///     .keep_existing();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct BearerAuthLayer<T> {
+    source: Arc<T>,
+    rules: Rules,
+}
+
+impl<T: TokenSource> BearerAuthLayer<T> {
+    /// Takes tokens from `source`. An `Arc<dyn TokenSource>` is a source, too.
+    pub fn new(source: T) -> Self {
+        Self {
+            source: Arc::new(source),
+            rules: Rules::default(),
+        }
+    }
+}
+
+impl<T> BearerAuthLayer<T> {
+    /// Sends the token to this origin only. May be called again for more origins.
+    ///
+    /// Scheme, host and port must be equal to the request's; a default port may be left out, upper
+    /// and lower case are the same, and a subdomain is another host. All other requests pass
+    /// through without a token, so a redirect cannot leak it. So does a request whose URI names no
+    /// scheme and host.
+    ///
+    /// # Errors
+    ///
+    /// If `origin` is not `scheme://host` or `scheme://host:port`, with a scheme of https, http,
+    /// wss or ws.
+    ///
+    /// ```
+    /// # use tower_bearer::{BearerAuthLayer, RotatingToken};
+    /// let layer = BearerAuthLayer::new(RotatingToken::empty());
+    /// assert!(layer.clone().for_origin("https://api.example.com:8443").is_ok());
+    /// assert!(layer.clone().for_origin("https://api.example.com/v1").is_err());
+    /// ```
+    pub fn for_origin(mut self, origin: &str) -> Result<Self, InvalidOrigin> {
+        self.rules.add_origin(origin)?;
+        Ok(self)
+    }
+
+    /// Sends the token over plaintext http to any host, where everyone on the way can read it
+    /// (RFC 6750 §5.3). Without this, only `localhost` and loopback addresses get it.
+    #[must_use]
+    pub fn with_insecure_plaintext(mut self) -> Self {
+        self.rules.allow_plaintext = true;
+        self
+    }
+
+    /// Leaves a request alone that has the header already.
+    #[must_use]
+    pub fn keep_existing(mut self) -> Self {
+        self.rules.keep_existing = true;
+        self
+    }
+
+    /// Puts the token under another header than `Authorization`.
+    ///
+    /// With `Proxy-Authorization`, a 407 with `Proxy-Authenticate` marks the token as rejected
+    /// instead of a 401 with `WWW-Authenticate`. The rules for plaintext and for origins still look
+    /// at the request's URI, which does not name the proxy.
+    #[must_use]
+    pub fn header_name(mut self, name: HeaderName) -> Self {
+        self.rules.header = name;
+        self
+    }
+}
+
+impl<S, T> Layer<S> for BearerAuthLayer<T> {
+    type Service = BearerAuth<S, T>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        BearerAuth::new(inner, Arc::clone(&self.source), self.rules.clone())
+    }
+}
+
+/// Shares the source: one rejection or fetch is seen by every service that the clones make.
+impl<T> Clone for BearerAuthLayer<T> {
+    fn clone(&self) -> Self {
+        Self {
+            source: Arc::clone(&self.source),
+            rules: self.rules.clone(),
+        }
+    }
+}
+
+impl<T> fmt::Debug for BearerAuthLayer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BearerAuthLayer")
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}

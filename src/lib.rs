@@ -1,0 +1,95 @@
+//! Bearer authentication for client-side Tower stacks.
+//!
+//! [`BearerAuthLayer`] wraps a service and puts `Authorization: Bearer …` on each request that may
+//! carry it. The token comes from a [`TokenSource`]: one of those in [`sources`], or
+//! your own. Every secret this crate held is wiped when the last holder is dropped.
+//!
+//! # Start here
+//!
+//! A token that the program has, on each request to one server:
+//!
+//! ```
+//! use http::{Request, Response, StatusCode};
+//! use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_bearer::{BearerAuthLayer, BearerToken, StaticToken};
+//!
+//! # futures::executor::block_on(async {
+//! let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
+//! let mut client = ServiceBuilder::new()
+//!     .layer(BearerAuthLayer::new(StaticToken::new(token)).for_origin("https://api.example.com")?)
+//!     .service(service_fn(send)); // your HTTP client
+//!
+//! let request = Request::get("https://api.example.com/whoami").body(())?;
+//! let response = client.ready().await?.call(request).await?;
+//! assert_eq!(response.status(), StatusCode::OK);
+//! # Ok::<(), BoxError>(())
+//! # }).unwrap();
+//!
+//! async fn send(request: Request<()>) -> Result<Response<()>, BoxError> {
+//!     let authorized = request.headers()["authorization"] == "Bearer 7Fjfp0ZBr1KtDRbnfVdmIw";
+//!     let status = if authorized { 200 } else { 401 };
+//!     Ok(Response::builder().status(status).body(())?)
+//! }
+//! ```
+//!
+//! A token that other code replaces while requests are under way:
+//!
+//! ```
+//! use tower_bearer::{BearerAuthLayer, BearerToken, RotatingToken};
+//!
+//! let source = RotatingToken::empty(); // requests wait for the first token
+//! let layer = BearerAuthLayer::new(source.clone());
+//!
+//! // Wherever tokens arrive:
+//! source.rotate(BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?);
+//! # Ok::<(), tower_bearer::InvalidToken>(())
+//! ```
+//!
+//! # Where the token goes
+//!
+//! * Over `http` to anything but `localhost` and loopback addresses a request is refused with
+//!   [`ErrorKind::InsecureTransport`], before the source is asked.
+//! * With [`for_origin`](BearerAuthLayer::for_origin), only that scheme, host and port get the
+//!   token; other requests pass through without it, so a redirect cannot leak it.
+//!
+//! # When a server answers 401
+//!
+//! The response future marks *the token that was sent* as rejected, unless the server's
+//! `WWW-Authenticate` blames something else (RFC 6750 §3.1). Sources look at the mark: so a late 401
+//! for an old token never evicts a newer one. The response is handed on as it is.
+//!
+//! # Features
+//!
+//! | Feature | Default | What it adds |
+//! |---|---|---|
+//! | `tokio` | yes | `TokioRuntime`, for sources that fetch in the background |
+//!
+//! Without default features the crate depends on no runtime and runs on any executor.
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod challenge;
+mod error;
+mod future;
+mod layer;
+mod runtime;
+mod scope;
+mod service;
+mod source;
+pub mod sources;
+mod token;
+
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub use crate::runtime::TokioRuntime;
+pub use crate::{
+    error::{BoxError, Error, ErrorKind},
+    future::ResponseFuture,
+    layer::BearerAuthLayer,
+    runtime::Runtime,
+    scope::InvalidOrigin,
+    service::BearerAuth,
+    source::{SourceError, SourceErrorKind, SourceFn, TokenFuture, TokenSource, source_fn},
+    sources::{EnvToken, RotatingToken, StaticToken},
+    token::{BearerToken, InvalidToken, InvalidTokenKind, TokenText},
+};

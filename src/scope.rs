@@ -1,0 +1,219 @@
+//! Which request may carry a token, and under which header: [`Origin`] and [`Rules`].
+
+use std::{fmt, net::Ipv4Addr, net::Ipv6Addr, str::FromStr};
+
+use http::{HeaderMap, HeaderName, Uri, header::AUTHORIZATION, uri::Authority};
+
+/// Scheme, host and port (RFC 6454 §4): what must be equal for a request to carry a scoped token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Origin {
+    scheme: Scheme,
+    host: Box<str>,
+    port: u16,
+}
+
+/// The schemes that have an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+    Ws,
+    Wss,
+}
+
+impl Scheme {
+    fn parse(name: &str) -> Option<Self> {
+        [Self::Https, Self::Http, Self::Wss, Self::Ws]
+            .into_iter()
+            .find(|scheme| name.eq_ignore_ascii_case(scheme.name()))
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
+    const fn default_port(self) -> u16 {
+        match self {
+            Self::Http | Self::Ws => 80,
+            Self::Https | Self::Wss => 443,
+        }
+    }
+
+    const fn is_encrypted(self) -> bool {
+        matches!(self, Self::Https | Self::Wss)
+    }
+}
+
+impl Origin {
+    fn parse(text: &str) -> Result<Self, InvalidOrigin> {
+        let because = |reason| InvalidOrigin { reason };
+        if text.contains('#') {
+            // `Uri` drops a fragment without a word.
+            return Err(because(Reason::NotOnlyAnOrigin));
+        }
+        let uri = Uri::from_str(text).map_err(|_| because(Reason::NotAUri))?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(because(Reason::NotAbsolute));
+        };
+        let scheme = Scheme::parse(scheme).ok_or(because(Reason::Scheme))?;
+        if uri.path() != "/" || uri.query().is_some() || authority.as_str().contains('@') {
+            return Err(because(Reason::NotOnlyAnOrigin));
+        }
+        let (host, port) = split(authority);
+        let port = port_number(scheme, port).ok_or(because(Reason::Port))?;
+        if host.is_empty() {
+            return Err(because(Reason::NotAbsolute));
+        }
+        Ok(Self {
+            scheme,
+            host: host.into(),
+            port,
+        })
+    }
+
+    fn contains(&self, scheme: Scheme, authority: &Authority) -> bool {
+        let (host, port) = split(authority);
+        self.scheme == scheme
+            && self.host.eq_ignore_ascii_case(host)
+            && port_number(scheme, port) == Some(self.port)
+    }
+}
+
+/// The host, and what follows it: nothing, or a colon and a port.
+///
+/// `Authority::port_u16` answers `None` both for no port and for one that is no number, which must
+/// not pass for the default.
+fn split(authority: &Authority) -> (&str, &str) {
+    let text = authority.as_str();
+    let text = text.rfind('@').map_or(text, |at| &text[at + 1..]);
+    let host_end = match text.rfind(']') {
+        Some(bracket) => bracket + 1,
+        None => text.find(':').unwrap_or(text.len()),
+    };
+    text.split_at(host_end)
+}
+
+/// RFC 3986 §3.2.3: an empty port is the default one.
+fn port_number(scheme: Scheme, port: &str) -> Option<u16> {
+    match port {
+        "" | ":" => Some(scheme.default_port()),
+        _ => port
+            .strip_prefix(':')
+            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?
+            .parse()
+            .ok(),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    if host.eq_ignore_ascii_case("localhost") {
+        return true;
+    }
+    match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        Some(v6) => v6.parse::<Ipv6Addr>().is_ok_and(|address| {
+            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
+        }),
+        None => host.parse::<Ipv4Addr>().is_ok_and(|v4| v4.is_loopback()),
+    }
+}
+
+/// What [`Rules`] say about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It gets the token.
+    Carry,
+    /// It goes out as it is.
+    Pass,
+    /// It does not go out: it would take the token over the network in plaintext.
+    Refuse,
+}
+
+/// The layer's settings: which request gets the token, and where in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) header: HeaderName,
+    pub(crate) keep_existing: bool,
+    pub(crate) allow_plaintext: bool,
+    /// None given: any.
+    origins: Vec<Origin>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            header: AUTHORIZATION,
+            keep_existing: false,
+            allow_plaintext: false,
+            origins: Vec::new(),
+        }
+    }
+}
+
+impl Rules {
+    pub(crate) fn add_origin(&mut self, origin: &str) -> Result<(), InvalidOrigin> {
+        self.origins.push(Origin::parse(origin)?);
+        Ok(())
+    }
+
+    pub(crate) fn verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
+        if self.keep_existing && headers.contains_key(&self.header) {
+            return Verdict::Pass;
+        }
+        let scheme = uri.scheme_str().and_then(Scheme::parse);
+        if !self.origins.is_empty() {
+            let in_scope = match (scheme, uri.authority()) {
+                (Some(scheme), Some(authority)) => self
+                    .origins
+                    .iter()
+                    .any(|origin| origin.contains(scheme, authority)),
+                _ => false,
+            };
+            if !in_scope {
+                return Verdict::Pass;
+            }
+        }
+        // A URI without a scheme is for a connection that the caller chose. A scheme that we do
+        // not know is not known to be encrypted.
+        let encrypted = uri.scheme().is_none() || scheme.is_some_and(Scheme::is_encrypted);
+        if encrypted || self.allow_plaintext || uri.host().is_some_and(is_loopback) {
+            Verdict::Carry
+        } else {
+            Verdict::Refuse
+        }
+    }
+}
+
+/// Why a text is not an origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidOrigin {
+    reason: Reason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    NotAUri,
+    NotAbsolute,
+    NotOnlyAnOrigin,
+    Scheme,
+    Port,
+}
+
+impl fmt::Display for InvalidOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = match self.reason {
+            Reason::NotAUri => "it is not a URI",
+            Reason::NotAbsolute => "it has no scheme or no host",
+            Reason::NotOnlyAnOrigin => "it has more than a scheme, a host and a port",
+            Reason::Scheme => "its scheme is not https, http, wss or ws",
+            Reason::Port => "its port is not a number from 0 to 65535",
+        };
+        write!(f, "not an origin such as https://api.example.com: {reason}")
+    }
+}
+
+impl std::error::Error for InvalidOrigin {}

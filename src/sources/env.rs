@@ -1,0 +1,110 @@
+//! A token from an environment variable: [`EnvToken`].
+
+use std::{env, fmt};
+
+use secrecy::zeroize::Zeroizing;
+
+use crate::{
+    source::{SourceError, SourceErrorKind, TokenFuture, TokenSource},
+    sources::fixed::StaticToken,
+    token::{BearerToken, InvalidToken},
+};
+
+/// A token from an environment variable, read and checked once, at start-up.
+///
+/// Whitespace around the value is dropped: a trailing newline is the commonest mistake there is.
+/// The copy that is read is wiped; the process environment itself cannot be.
+///
+/// ```no_run
+/// use tower_bearer::{BearerAuthLayer, EnvToken};
+///
+/// let layer = BearerAuthLayer::new(EnvToken::new("API_TOKEN")?);
+/// # Ok::<(), tower_bearer::SourceError>(())
+/// ```
+///
+/// For a server whose tokens are not RFC 6750 `b64token`s:
+///
+/// ```no_run
+/// # use tower_bearer::EnvToken;
+/// let source = EnvToken::opaque("LEGACY_TOKEN")?;
+/// # Ok::<(), tower_bearer::SourceError>(())
+/// ```
+#[derive(Clone)]
+pub struct EnvToken {
+    name: String,
+    token: StaticToken,
+}
+
+impl EnvToken {
+    /// Reads an RFC 6750 token from the variable `name`, as [`BearerToken::new`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceErrorKind::Absent`] if the variable is not set, [`SourceErrorKind::Invalid`] if its
+    /// value is not a token. The message names the variable.
+    pub fn new(name: impl Into<String>) -> Result<Self, SourceError> {
+        Self::read(name.into(), |text| BearerToken::new(text))
+    }
+
+    /// Reads a token of any visible ASCII from the variable `name`, as [`BearerToken::opaque`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn opaque(name: impl Into<String>) -> Result<Self, SourceError> {
+        Self::read(name.into(), |text| BearerToken::opaque(text))
+    }
+
+    fn read(
+        name: String,
+        parse: fn(&str) -> Result<BearerToken, InvalidToken>,
+    ) -> Result<Self, SourceError> {
+        let Some(value) = env::var_os(&name) else {
+            return Err(SourceError::new(
+                SourceErrorKind::Absent,
+                format!("environment variable {name} is not set"),
+            ));
+        };
+        let value = Zeroizing::new(value.into_encoded_bytes());
+        let Ok(text) = std::str::from_utf8(value.trim_ascii()) else {
+            return Err(SourceError::new(
+                SourceErrorKind::Invalid,
+                format!("environment variable {name} is not UTF-8"),
+            ));
+        };
+        match parse(text) {
+            Ok(token) => Ok(Self {
+                name,
+                token: StaticToken::new(token),
+            }),
+            Err(error) => Err(SourceError::with_source(
+                SourceErrorKind::Invalid,
+                format!("environment variable {name} does not hold a bearer token"),
+                error,
+            )),
+        }
+    }
+
+    /// The name of the variable.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl TokenSource for EnvToken {
+    /// Costs one reference count.
+    #[inline]
+    fn token(&self) -> TokenFuture {
+        self.token.token()
+    }
+}
+
+impl fmt::Debug for EnvToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnvToken")
+            .field("name", &self.name)
+            .field("token", &format_args!("[redacted]"))
+            .finish()
+    }
+}

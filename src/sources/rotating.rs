@@ -1,0 +1,154 @@
+//! A token that other code pushes: [`RotatingToken`].
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use arc_swap::ArcSwapOption;
+use futures::{
+    channel::oneshot,
+    future::{FutureExt, Shared},
+};
+
+use crate::{
+    source::{SourceError, SourceErrorKind, TokenFuture, TokenSource},
+    token::{BearerToken, Inner},
+};
+
+/// A token that other code pushes, when it has a new one, with [`rotate`](Self::rotate).
+///
+/// A clone is a handle on the same token: give one to the layer and keep one to push with.
+/// The next request after `rotate` has returned carries the new token, and reading it takes no lock.
+///
+/// With no token yet, or with one past its expiry, requests wait for the next `rotate`. A rejected
+/// token is still handed out, since there is no other.
+///
+/// ```
+/// use tower_bearer::{BearerAuthLayer, BearerToken, RotatingToken};
+///
+/// let source = RotatingToken::new(BearerToken::new("first")?);
+/// let layer = BearerAuthLayer::new(source.clone());
+/// // Later, wherever the new token arrives:
+/// source.rotate(BearerToken::new("second")?);
+/// # Ok::<(), tower_bearer::InvalidToken>(())
+/// ```
+#[derive(Clone)]
+pub struct RotatingToken {
+    state: Arc<State>,
+}
+
+struct State {
+    current: ArcSwapOption<Inner>,
+    /// Taken, to wake those who wait, by each rotation. `None` while nobody waits.
+    next: Mutex<Option<Rotation>>,
+}
+
+/// The next rotation, and who is to hear of it.
+struct Rotation {
+    announce: oneshot::Sender<()>,
+    heard: Shared<oneshot::Receiver<()>>,
+}
+
+impl RotatingToken {
+    /// Starts with a token.
+    #[must_use]
+    pub fn new(first: BearerToken) -> Self {
+        Self::with(Some(first))
+    }
+
+    /// Starts without a token: requests wait for the first [`rotate`](Self::rotate). A timeout
+    /// around the stack covers that wait.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::with(None)
+    }
+
+    fn with(first: Option<BearerToken>) -> Self {
+        Self {
+            state: Arc::new(State {
+                current: ArcSwapOption::new(first.map(BearerToken::into_inner)),
+                next: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// Replaces the token. Requests that wait for one go on; requests already sent are not
+    /// disturbed, and a late 401 for their token does not touch this one.
+    pub fn rotate(&self, next: BearerToken) {
+        self.state.current.store(Some(next.into_inner()));
+        // After the store, so that whoever asks in between either sees the token or is woken.
+        let rotation = self.state.lock_next().take();
+        if let Some(rotation) = rotation {
+            // Fails if all who waited are gone.
+            let _ = rotation.announce.send(());
+        }
+    }
+}
+
+impl State {
+    /// The token to use now.
+    #[inline]
+    fn usable(&self) -> Option<BearerToken> {
+        let current = self.current.load_full().map(BearerToken::from_inner);
+        current.filter(|token| !token.has_expired())
+    }
+
+    /// The token to use now, or what to wait for before asking again.
+    fn usable_or_next(&self) -> Result<BearerToken, Shared<oneshot::Receiver<()>>> {
+        let mut next = self.lock_next();
+        // Again, under the lock: a rotation since the last look has taken its waiters already.
+        if let Some(token) = self.usable() {
+            return Ok(token);
+        }
+        let rotation = next.get_or_insert_with(|| {
+            let (announce, heard) = oneshot::channel();
+            let heard = heard.shared();
+            Rotation { announce, heard }
+        });
+        Err(rotation.heard.clone())
+    }
+
+    fn lock_next(&self) -> std::sync::MutexGuard<'_, Option<Rotation>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits without keeping the state alive: when the last handle is gone, no rotation can come, and
+/// whoever waits is told.
+async fn wait(state: Weak<State>) -> Result<BearerToken, SourceError> {
+    let closed = || {
+        SourceError::new(
+            SourceErrorKind::Closed,
+            "every handle of the rotating token was dropped before it had a token",
+        )
+    };
+    loop {
+        let next = match state.upgrade().ok_or_else(closed)?.usable_or_next() {
+            Ok(token) => return Ok(token),
+            Err(next) => next,
+        };
+        next.await.map_err(|_| closed())?;
+    }
+}
+
+impl TokenSource for RotatingToken {
+    /// With a token at hand, costs one lock-free load and one reference count, and a look at the
+    /// clock if the token has an expiry.
+    #[inline]
+    fn token(&self) -> TokenFuture {
+        match self.state.usable() {
+            Some(token) => token.into(),
+            None => TokenFuture::pending(wait(Arc::downgrade(&self.state))),
+        }
+    }
+}
+
+impl fmt::Debug for RotatingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let current = self.state.current.load_full().map(BearerToken::from_inner);
+        f.debug_struct("RotatingToken")
+            .field("current", &current)
+            .finish()
+    }
+}
