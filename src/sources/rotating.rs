@@ -1,15 +1,12 @@
 //! A token that other code pushes: [`RotatingToken`].
 
 use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    fmt, mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use arc_swap::ArcSwapOption;
-use futures::{
-    channel::oneshot,
-    future::{FutureExt, Shared},
-};
+use futures::channel::oneshot;
 
 use crate::{
     source::{SourceError, SourceErrorKind, TokenFuture, TokenSource},
@@ -40,14 +37,9 @@ pub struct RotatingToken {
 
 struct State {
     current: ArcSwapOption<Inner>,
-    /// Taken, to wake those who wait, by each rotation. `None` while nobody waits.
-    next: Mutex<Option<Rotation>>,
-}
-
-/// The next rotation, and who is to hear of it.
-struct Rotation {
-    announce: oneshot::Sender<()>,
-    heard: Shared<oneshot::Receiver<()>>,
+    /// Who waits for the next rotation. Each has a channel of its own, so that none depends on
+    /// another to be polled; and is sent the token, since the state may be gone when it is polled.
+    waiting: Mutex<Vec<oneshot::Sender<BearerToken>>>,
 }
 
 impl RotatingToken {
@@ -68,7 +60,7 @@ impl RotatingToken {
         Self {
             state: Arc::new(State {
                 current: ArcSwapOption::new(first.map(BearerToken::into_inner)),
-                next: Mutex::new(None),
+                waiting: Mutex::default(),
             }),
         }
     }
@@ -76,12 +68,14 @@ impl RotatingToken {
     /// Replaces the token. Requests that wait for one go on; requests already sent are not
     /// disturbed, and a late 401 for their token does not touch this one.
     pub fn rotate(&self, next: BearerToken) {
+        let announced = next.clone();
         self.state.current.store(Some(next.into_inner()));
-        // After the store, so that whoever asks in between either sees the token or is woken.
-        let rotation = self.state.lock_next().take();
-        if let Some(rotation) = rotation {
-            // Fails if all who waited are gone.
-            let _ = rotation.announce.send(());
+        // After the store, so that whoever asks in between either sees the token or is woken; and
+        // not under the lock, since a waker may do anything.
+        let waiting = mem::take(&mut *self.state.lock_waiting());
+        for waiter in waiting {
+            // Fails if the waiter is gone.
+            let _ = waiter.send(announced.clone());
         }
     }
 }
@@ -95,41 +89,50 @@ impl State {
     }
 
     /// The token to use now, or what to wait for before asking again.
-    fn usable_or_next(&self) -> Result<BearerToken, Shared<oneshot::Receiver<()>>> {
-        let mut next = self.lock_next();
+    fn usable_or_next(&self) -> Result<BearerToken, oneshot::Receiver<BearerToken>> {
+        let mut waiting = self.lock_waiting();
         // Again, under the lock: a rotation since the last look has taken its waiters already.
         if let Some(token) = self.usable() {
             return Ok(token);
         }
-        let rotation = next.get_or_insert_with(|| {
-            let (announce, heard) = oneshot::channel();
-            let heard = heard.shared();
-            Rotation { announce, heard }
-        });
-        Err(rotation.heard.clone())
+        if waiting.len() == waiting.capacity() {
+            // Those who were cancelled go before there is more room: so they never add up.
+            waiting.retain(|waiter| !waiter.is_canceled());
+        }
+        let (waiter, next) = oneshot::channel();
+        waiting.push(waiter);
+        Err(next)
     }
 
-    fn lock_next(&self) -> std::sync::MutexGuard<'_, Option<Rotation>> {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_waiting(&self) -> MutexGuard<'_, Vec<oneshot::Sender<BearerToken>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Waits without keeping the state alive: when the last handle is gone, no rotation can come, and
 /// whoever waits is told.
 async fn wait(state: Weak<State>) -> Result<BearerToken, SourceError> {
-    let closed = || {
-        SourceError::new(
-            SourceErrorKind::Closed,
-            "every handle of the rotating token was dropped before it had a token",
-        )
-    };
+    let mut announced: Option<BearerToken> = None;
     loop {
-        let next = match state.upgrade().ok_or_else(closed)?.usable_or_next() {
+        let Some(alive) = state.upgrade() else {
+            let last = announced.filter(|token| !token.has_expired());
+            return last.ok_or_else(closed);
+        };
+        let next = match alive.usable_or_next() {
             Ok(token) => return Ok(token),
             Err(next) => next,
         };
-        next.await.map_err(|_| closed())?;
+        drop(alive);
+        announced = next.await.ok();
     }
+}
+
+#[cold]
+fn closed() -> SourceError {
+    SourceError::new(
+        SourceErrorKind::Closed,
+        "every handle of the rotating token was dropped before it had a token",
+    )
 }
 
 impl TokenSource for RotatingToken {
