@@ -98,7 +98,7 @@ where
             Verdict::Carry => {}
             Verdict::Pass => return ResponseFuture::without_token(self.inner.call(request)),
             Verdict::Refuse => {
-                return ResponseFuture::not_sent(Error::insecure_transport(request.uri()));
+                return not_sent(&mut self.inner, Error::insecure_transport(request.uri()));
             }
         }
         match source.token().into_state() {
@@ -107,7 +107,7 @@ where
                 headers.insert(&rules.header, token.header_value());
                 ResponseFuture::with_token(self.inner.call(request), token, *audience)
             }
-            TokenState::Ready(Err(error)) => ResponseFuture::not_sent(Error::no_token(error)),
+            TokenState::Ready(Err(error)) => not_sent(&mut self.inner, Error::no_token(error)),
             TokenState::Pending(token) => {
                 // The clone has not been polled ready and may never be; the service that has must
                 // serve this request.
@@ -117,6 +117,17 @@ where
             }
         }
     }
+}
+
+/// Ends a request before the inner service is called, and gives back what that service reserved
+/// when it was polled ready: nobody may use this one again for a long time. A clone reserves nothing.
+#[cold]
+fn not_sent<S, B>(inner: &mut S, error: Error) -> ResponseFuture<S, B>
+where
+    S: Service<Request<B>> + Clone,
+{
+    *inner = inner.clone();
+    ResponseFuture::not_sent(error)
 }
 
 impl<S: Clone, T> Clone for BearerAuth<S, T> {
