@@ -110,6 +110,12 @@ fn port_number(scheme: Scheme, port: &str) -> Option<u16> {
     }
 }
 
+/// Whether a connection to this authority stays on the machine, whoever takes the authority apart.
+fn is_local(authority: &Authority) -> bool {
+    let (host, port) = split(authority);
+    (port.is_empty() || port.starts_with(':')) && is_loopback(host)
+}
+
 fn is_loopback(host: &str) -> bool {
     if host.eq_ignore_ascii_case("localhost") {
         return true;
@@ -180,7 +186,7 @@ impl Rules {
         // A URI without a scheme is for a connection that the caller chose. A scheme that we do
         // not know is not known to be encrypted.
         let encrypted = uri.scheme().is_none() || scheme.is_some_and(Scheme::is_encrypted);
-        if encrypted || self.allow_plaintext || uri.host().is_some_and(is_loopback) {
+        if encrypted || self.allow_plaintext || uri.authority().is_some_and(is_local) {
             Verdict::Carry
         } else {
             Verdict::Refuse
