@@ -1,0 +1,277 @@
+//! What several files share: futures polled by hand, a server that is none, sources that a test
+//! drives.
+
+use std::{
+    future::{Future, ready},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use ::http::{Request, Response, StatusCode};
+use futures::{
+    FutureExt,
+    channel::oneshot,
+    future::BoxFuture,
+    task::{ArcWake, waker},
+};
+use tower::Service;
+use tower_bearer::{BearerToken, BoxError, Error, SourceError, TokenFuture, TokenSource};
+
+pub(crate) type Req = Request<String>;
+pub(crate) type Res = Response<String>;
+
+pub(crate) fn token(text: &str) -> BearerToken {
+    BearerToken::new(text).unwrap()
+}
+
+/// What `token` was made from, as it goes out.
+pub(crate) fn text(token: &BearerToken) -> String {
+    token.header_value().to_str().unwrap().to_owned()
+}
+
+pub(crate) fn get(uri: &str) -> Req {
+    Request::get(uri).body(String::new()).unwrap()
+}
+
+pub(crate) fn status(status: StatusCode) -> Res {
+    let mut response = Res::default();
+    *response.status_mut() = status;
+    response
+}
+
+/// The values of a header, in order.
+pub(crate) fn values(request: &Req, name: &str) -> Vec<String> {
+    let values = request.headers().get_all(name).iter();
+    values
+        .map(|value| value.to_str().unwrap().to_owned())
+        .collect()
+}
+
+/// This crate's error in what a service failed with.
+pub(crate) fn ours(error: &BoxError) -> &Error {
+    error
+        .downcast_ref()
+        .unwrap_or_else(|| panic!("not an error of this crate: {error:?}"))
+}
+
+/// Sends one request through a service that is ready, and takes a response that is there at once.
+pub(crate) fn send<S: Service<Req>>(service: &mut S, request: Req) -> Result<S::Response, S::Error>
+where
+    S::Error: std::fmt::Debug,
+{
+    make_ready(service);
+    service
+        .call(request)
+        .now_or_never()
+        .expect("the response is there at once")
+}
+
+/// Polls a service that is ready at once.
+pub(crate) fn make_ready<S: Service<Req>>(service: &mut S)
+where
+    S::Error: std::fmt::Debug,
+{
+    match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result.unwrap(),
+        Poll::Pending => panic!("the service is not ready"),
+    }
+}
+
+/// A future, and how often it was woken.
+pub(crate) struct Task<F> {
+    future: Pin<Box<F>>,
+    wakes: Arc<Wakes>,
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl ArcWake for Wakes {
+    fn wake_by_ref(wakes: &Arc<Self>) {
+        wakes.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl<F: Future> Task<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self {
+            future: Box::pin(future),
+            wakes: Arc::default(),
+        }
+    }
+
+    /// A task that has been polled once, and waits.
+    pub(crate) fn waiting(future: F) -> Self {
+        let mut task = Self::new(future);
+        assert!(task.poll().is_pending(), "the future waits");
+        task
+    }
+
+    pub(crate) fn poll(&mut self) -> Poll<F::Output> {
+        let waker = waker(Arc::clone(&self.wakes));
+        self.future.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    /// What the future gives, which must be there.
+    pub(crate) fn finish(&mut self) -> F::Output {
+        match self.poll() {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("the future still waits"),
+        }
+    }
+
+    /// The future itself, for another executor.
+    pub(crate) fn into_future(self) -> Pin<Box<F>> {
+        self.future
+    }
+
+    pub(crate) fn wakes(&self) -> usize {
+        self.wakes.0.load(Ordering::SeqCst)
+    }
+}
+
+/// The inner service: notes each request, and answers as it is told.
+#[derive(Clone)]
+pub(crate) struct Server {
+    seen: Arc<Mutex<Vec<Req>>>,
+    answer: Arc<dyn Fn(&Req) -> Answer + Send + Sync>,
+}
+
+type Outcome = Result<Res, BoxError>;
+type Answer = BoxFuture<'static, Outcome>;
+
+impl Server {
+    pub(crate) fn ok() -> Self {
+        Self::answering(|_| Res::default())
+    }
+
+    pub(crate) fn answering(answer: impl Fn(&Req) -> Res + Send + Sync + 'static) -> Self {
+        Self::new(move |request| ready(Ok(answer(request))).boxed())
+    }
+
+    /// Keeps each request waiting until [`Held::answer`] is called.
+    pub(crate) fn held() -> (Self, Held) {
+        let held = Held::default();
+        let open = Arc::clone(&held.open);
+        let server = Self::new(move |_| {
+            let (answer, response) = oneshot::channel();
+            open.lock().unwrap().push(answer);
+            async move { response.await? }.boxed()
+        });
+        (server, held)
+    }
+
+    fn new(answer: impl Fn(&Req) -> Answer + Send + Sync + 'static) -> Self {
+        Self {
+            seen: Arc::default(),
+            answer: Arc::new(answer),
+        }
+    }
+
+    /// The requests so far, in order.
+    pub(crate) fn seen(&self) -> Vec<Req> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// The `Authorization` of each request so far, empty for one that has none.
+    pub(crate) fn authorizations(&self) -> Vec<String> {
+        let seen = self.seen();
+        seen.iter()
+            .map(|request| values(request, "authorization").join(" | "))
+            .collect()
+    }
+}
+
+impl Service<Req> for Server {
+    type Response = Res;
+    type Error = BoxError;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Answer {
+        let answer = (self.answer)(&request);
+        self.seen.lock().unwrap().push(request);
+        answer
+    }
+}
+
+/// The requests that a [`Server::held`] has not answered yet.
+#[derive(Default)]
+pub(crate) struct Held {
+    open: Arc<Mutex<Vec<oneshot::Sender<Outcome>>>>,
+}
+
+impl Held {
+    /// Answers the request that has waited longest.
+    pub(crate) fn answer(&self, outcome: Outcome) {
+        let longest = self.open.lock().unwrap().remove(0);
+        longest
+            .send(outcome)
+            .expect("somebody waits for the answer");
+    }
+}
+
+/// Counts how often a source is asked.
+#[derive(Clone)]
+pub(crate) struct Counting<T> {
+    source: T,
+    asked: Arc<AtomicUsize>,
+}
+
+impl<T> Counting<T> {
+    pub(crate) fn new(source: T) -> Self {
+        let asked = Arc::default();
+        Self { source, asked }
+    }
+
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl<T: TokenSource> TokenSource for Counting<T> {
+    fn token(&self) -> TokenFuture {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.source.token()
+    }
+}
+
+/// A source that is a function.
+pub(crate) struct Asking<F>(pub(crate) F);
+
+impl<F: Fn() -> TokenFuture + Send + Sync + 'static> TokenSource for Asking<F> {
+    fn token(&self) -> TokenFuture {
+        (self.0)()
+    }
+}
+
+/// A source whose every answer the test gives.
+#[derive(Clone, Default)]
+pub(crate) struct Manual {
+    open: Arc<Mutex<Vec<oneshot::Sender<TokenResult>>>>,
+}
+
+type TokenResult = Result<BearerToken, SourceError>;
+
+impl Manual {
+    /// Answers whoever has waited longest.
+    pub(crate) fn answer(&self, result: TokenResult) {
+        let longest = self.open.lock().unwrap().remove(0);
+        assert!(longest.send(result).is_ok(), "somebody waits for the token");
+    }
+}
+
+impl TokenSource for Manual {
+    fn token(&self) -> TokenFuture {
+        let (answer, token) = oneshot::channel();
+        self.open.lock().unwrap().push(answer);
+        TokenFuture::pending(async move { token.await.expect("the test answers") })
+    }
+}
