@@ -8,4 +8,5 @@
 )]
 
 mod attach;
+mod scope;
 mod support;

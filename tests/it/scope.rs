@@ -1,0 +1,478 @@
+//! Where a token goes, and where it does not.
+
+use std::task::Poll;
+
+use http::{HeaderValue, StatusCode, header::AUTHORIZATION};
+use tower::{Layer, Service, ServiceBuilder};
+use tower_bearer::{BearerAuthLayer, BoxError, ErrorKind, InvalidOrigin, StaticToken};
+use tower_http::follow_redirect::{
+    FollowRedirectLayer,
+    policy::{Limited, Standard},
+};
+
+use crate::support::{Counting, Req, Res, Server, Task, get, make_ready, ours, send, token};
+
+use self::Outcome::{Carried, Passed, Refused};
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Outcome {
+    /// It went out with the token.
+    Carried,
+    /// It went out as it was.
+    Passed,
+    /// It did not go out.
+    Refused,
+}
+
+type Layered = BearerAuthLayer<Counting<StaticToken>>;
+
+fn layer() -> Layered {
+    BearerAuthLayer::new(Counting::new(StaticToken::new(token("ours"))))
+}
+
+fn bound() -> Layered {
+    layer().for_origin("https://api.example.com").unwrap()
+}
+
+/// Sends a request to `uri`, and checks that the source is asked only for one that carries a token.
+fn outcome(settings: impl FnOnce(Layered) -> Layered, uri: &str) -> Outcome {
+    let source = Counting::new(StaticToken::new(token("ours")));
+    let layer = settings(BearerAuthLayer::new(source.clone()));
+    let server = Server::ok();
+    let mut request = get(uri);
+    let own = HeaderValue::from_static("Basic b3du");
+    request.headers_mut().insert(AUTHORIZATION, own);
+    let result = send(&mut layer.layer(server.clone()), request);
+
+    let sent = server.authorizations();
+    let outcome = match (&result, sent.first().map(String::as_str)) {
+        (Ok(_), Some("Bearer ours")) => Carried,
+        (Ok(_), Some("Basic b3du")) => Passed,
+        (Err(error), None) => {
+            assert_eq!(ours(error).kind(), ErrorKind::InsecureTransport, "{uri}");
+            Refused
+        }
+        other => panic!("{uri}: {other:?}"),
+    };
+    let asked = usize::from(outcome == Carried);
+    assert_eq!(
+        source.asked(),
+        asked,
+        "how often the source was asked for {uri}"
+    );
+    outcome
+}
+
+/// Targets of the default settings.
+const TARGETS: &[(&str, Outcome)] = &[
+    ("https://api.example.com/", Carried),
+    ("HTTPS://api.example.com/", Carried),
+    ("wss://api.example.com/", Carried),
+    // Plaintext that leaves the machine.
+    ("http://api.example.com/", Refused),
+    ("HTTP://api.example.com/", Refused),
+    ("http://api.example.com:443/", Refused),
+    ("ws://api.example.com/", Refused),
+    ("http://10.0.0.1/", Refused),
+    // Not known to be encrypted.
+    ("ftp://api.example.com/", Refused),
+    ("httpss://api.example.com/", Refused),
+    // Plaintext that does not.
+    ("http://127.0.0.1/", Carried),
+    ("http://127.0.0.1:8080/", Carried),
+    ("http://127.9.9.9/", Carried),
+    ("http://127.255.255.255/", Carried),
+    ("http://[::1]/", Carried),
+    ("http://[::1]:8080/", Carried),
+    ("http://[0:0:0:0:0:0:0:1]/", Carried),
+    ("http://[::ffff:127.0.0.1]/", Carried),
+    ("http://localhost/", Carried),
+    ("http://LOCALHOST/", Carried),
+    ("http://localhost:8080/v1?a=b", Carried),
+    ("ws://localhost/", Carried),
+    ("ftp://localhost/", Carried),
+    ("http://user:password@localhost:8080/", Carried),
+    // Addresses that are nearly loopback ones.
+    ("http://0.0.0.0/", Refused),
+    ("http://126.255.255.255/", Refused),
+    ("http://128.0.0.1/", Refused),
+    ("http://[::]/", Refused),
+    ("http://[::2]/", Refused),
+    ("http://[::ffff:128.0.0.1]/", Refused),
+    ("http://[fe80::1%25lo]/", Refused),
+    ("http://[::1]evil.com/", Refused),
+    ("http://[::1]evil.com:80/", Refused),
+    // What one resolver takes for 127.0.0.1 and another does not.
+    ("http://127.1/", Refused),
+    ("http://2130706433/", Refused),
+    ("http://0x7f.0.0.1/", Refused),
+    ("http://0177.0.0.1/", Refused),
+    ("http://127.0.0.1./", Refused),
+    // Names that are nearly `localhost`. The one with the dot is it, to some resolvers only.
+    ("http://localhost./", Refused),
+    ("http://sub.localhost/", Refused),
+    ("http://localhost.evil.com/", Refused),
+    ("http://evil-localhost/", Refused),
+    ("http://127.0.0.1.evil.com/", Refused),
+    ("http://xn--localhost/", Refused),
+    // The host is what follows the last `@`.
+    ("http://localhost@evil.com/", Refused),
+    ("http://localhost:80@evil.com/", Refused),
+    ("http://127.0.0.1:80@evil.com/", Refused),
+    ("http://[::1]@evil.com/", Refused),
+    ("http://evil.com/@localhost", Refused),
+    ("http://evil.com?@localhost", Refused),
+    // A connection that the caller chose: HTTP/1 paths, `OPTIONS *`, `CONNECT`.
+    ("/v1/users", Carried),
+    ("*", Carried),
+    ("api.example.com:80", Carried),
+];
+
+#[test]
+fn a_token_leaves_the_machine_only_encrypted() {
+    for &(uri, expected) in TARGETS {
+        assert_eq!(outcome(|layer| layer, uri), expected, "{uri}");
+    }
+}
+
+#[test]
+fn with_insecure_plaintext_every_target_gets_the_token() {
+    for &(uri, _) in TARGETS {
+        assert_eq!(
+            outcome(Layered::with_insecure_plaintext, uri),
+            Carried,
+            "{uri}"
+        );
+    }
+}
+
+#[test]
+fn a_refusal_names_the_scheme_and_the_host_and_no_password() {
+    let uri = "http://user:password@api.example.com/?token=secret";
+    let error = send(&mut layer().layer(Server::ok()), get(uri)).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("http to api.example.com"), "{message}");
+    for shown in [message, format!("{error:?}")] {
+        assert!(
+            !shown.contains("password") && !shown.contains("secret"),
+            "{shown}"
+        );
+    }
+}
+
+const API: &str = "https://api.example.com";
+
+/// An origin, a target, and what becomes of a request to it.
+const IN_AND_OUT: &[(&str, &str, Outcome)] = &[
+    (API, "https://api.example.com/", Carried),
+    (API, "https://api.example.com/v1?a=b", Carried),
+    // A default port is the same, named or not.
+    (API, "https://api.example.com:443/", Carried),
+    (API, "https://api.example.com:/", Carried),
+    (API, "https://api.example.com:0443/", Carried),
+    (
+        "https://api.example.com:443",
+        "https://api.example.com/",
+        Carried,
+    ),
+    (
+        "https://api.example.com:",
+        "https://api.example.com/",
+        Carried,
+    ),
+    (
+        "wss://api.example.com",
+        "wss://api.example.com:443/",
+        Carried,
+    ),
+    (
+        "wss://api.example.com:443",
+        "wss://api.example.com/",
+        Carried,
+    ),
+    ("http://localhost", "http://localhost:80/", Carried),
+    ("http://localhost:80", "http://localhost/", Carried),
+    ("ws://localhost", "ws://localhost:80/", Carried),
+    // Case does not matter.
+    (API, "HTTPS://API.EXAMPLE.COM/", Carried),
+    (
+        "HTTPS://API.Example.COM/",
+        "https://api.example.com/",
+        Carried,
+    ),
+    // Another port.
+    (API, "https://api.example.com:8443/", Passed),
+    (API, "https://api.example.com:80/", Passed),
+    (
+        "https://api.example.com:8443",
+        "https://api.example.com/",
+        Passed,
+    ),
+    (
+        "https://api.example.com:8443",
+        "https://api.example.com:8443/",
+        Carried,
+    ),
+    (
+        "https://api.example.com:80",
+        "https://api.example.com/",
+        Passed,
+    ),
+    // 65979 is 443 and one turn of a 16 bit number.
+    (API, "https://api.example.com:65979/", Passed),
+    (API, "https://api.example.com:44x/", Passed),
+    (API, "https://api.example.com:+443/", Passed),
+    (API, "https://api.example.com:-443/", Passed),
+    (API, "https://api.example.com:4430/", Passed),
+    // Another scheme, even with the same port, and even if it would be refused elsewhere.
+    (API, "http://api.example.com/", Passed),
+    (API, "http://api.example.com:443/", Passed),
+    (API, "wss://api.example.com/", Passed),
+    (API, "ftp://api.example.com:443/", Passed),
+    ("ws://localhost", "http://localhost/", Passed),
+    // Another host.
+    (API, "https://example.com/", Passed),
+    (API, "https://www.example.com/", Passed),
+    (API, "https://v1.api.example.com/", Passed),
+    ("https://example.com", "https://api.example.com/", Passed),
+    (API, "https://api.example.com.evil.com/", Passed),
+    (API, "https://api.example.com./", Passed),
+    (API, "https://api.example.co/", Passed),
+    (API, "https://evil-api.example.com/", Passed),
+    (API, "https://evil.com/https://api.example.com/", Passed),
+    (API, "https://evil.com/?https://api.example.com", Passed),
+    // The host is what follows the last `@`.
+    (API, "https://api.example.com@evil.com/", Passed),
+    (API, "https://api.example.com:443@evil.com/", Passed),
+    (API, "https://evil.com@api.example.com/", Carried),
+    (API, "https://evil.com:80@api.example.com:443/", Carried),
+    // Addresses.
+    ("https://[2001:db8::1]", "https://[2001:DB8::1]/", Carried),
+    (
+        "https://[2001:db8::1]",
+        "https://[2001:db8::1]:443/",
+        Carried,
+    ),
+    (
+        "https://[2001:db8::1]:8443",
+        "https://[2001:db8::1]:8443/",
+        Carried,
+    ),
+    (
+        "https://[2001:db8::1]",
+        "https://[2001:db8::1]:8443/",
+        Passed,
+    ),
+    ("https://[2001:db8::1]", "https://[2001:db8::2]/", Passed),
+    (
+        "https://[2001:db8::1]",
+        "https://[2001:db8::1]evil.com/",
+        Passed,
+    ),
+    (
+        "https://[2001:db8::1]",
+        "https://[2001:db8::1]@evil.com/",
+        Passed,
+    ),
+    ("https://192.0.2.1", "https://192.0.2.1/", Carried),
+    ("https://192.0.2.1", "https://192.0.2.10/", Passed),
+    // Nothing to compare.
+    (API, "/v1", Passed),
+    (API, "*", Passed),
+    (API, "api.example.com:443", Passed),
+    // In its origin, a token is still not sent in plaintext.
+    ("http://api.example.com", "http://api.example.com/", Refused),
+    ("ws://api.example.com", "ws://api.example.com/", Refused),
+];
+
+#[test]
+fn a_token_goes_to_its_origin_only() {
+    for &(origin, uri, expected) in IN_AND_OUT {
+        let outcome = outcome(|layer| layer.for_origin(origin).unwrap(), uri);
+        assert_eq!(outcome, expected, "{uri} for {origin}");
+    }
+}
+
+#[test]
+fn a_plaintext_origin_has_to_be_allowed_as_well() {
+    let cases = [
+        ("http://api.example.com/", Carried),
+        ("http://other.example.com/", Passed),
+        ("https://api.example.com/", Passed),
+    ];
+    for (uri, expected) in cases {
+        let settings = |layer: Layered| {
+            let layer = layer.with_insecure_plaintext();
+            layer.for_origin("http://api.example.com").unwrap()
+        };
+        assert_eq!(outcome(settings, uri), expected, "{uri}");
+    }
+}
+
+#[test]
+fn a_token_may_have_several_origins() {
+    let origins = [
+        "https://api.example.com",
+        "https://[::1]:8443",
+        "wss://push.example.com",
+    ];
+    let cases = [
+        ("https://api.example.com/", Carried),
+        ("https://[::1]:8443/", Carried),
+        ("wss://push.example.com/", Carried),
+        // No mixture of two.
+        ("https://push.example.com/", Passed),
+        ("https://api.example.com:8443/", Passed),
+        ("wss://api.example.com/", Passed),
+    ];
+    for (uri, expected) in cases {
+        let settings = |layer| {
+            origins.iter().fold(layer, |layer: Layered, origin| {
+                layer.for_origin(origin).unwrap()
+            })
+        };
+        assert_eq!(outcome(settings, uri), expected, "{uri}");
+    }
+}
+
+#[test]
+fn a_text_that_is_no_origin_is_an_error_that_says_why() {
+    const NOT_A_URI: &str = "it is not a URI";
+    const NOT_ABSOLUTE: &str = "no scheme or no host";
+    const TOO_MUCH: &str = "more than a scheme, a host and a port";
+    const SCHEME: &str = "its scheme is not https, http, wss or ws";
+    const PORT: &str = "its port is not a number";
+    let cases = [
+        ("", NOT_A_URI),
+        (" ", NOT_A_URI),
+        (" https://api.example.com", NOT_A_URI),
+        ("https://api.example.com ", NOT_A_URI),
+        ("https://api.example.com\n", NOT_A_URI),
+        ("https://", NOT_A_URI),
+        ("https:///", NOT_A_URI),
+        ("https://api.example.com:1:2", NOT_A_URI),
+        ("https://user@", NOT_A_URI),
+        ("https://b\u{fc}cher.example", NOT_A_URI),
+        ("api.example.com", NOT_ABSOLUTE),
+        ("api.example.com:443", NOT_ABSOLUTE),
+        ("//api.example.com", NOT_ABSOLUTE),
+        ("/v1", NOT_ABSOLUTE),
+        ("*", NOT_ABSOLUTE),
+        ("https://:443", NOT_ABSOLUTE),
+        ("https://api.example.com/v1", TOO_MUCH),
+        ("https://api.example.com//", TOO_MUCH),
+        ("https://api.example.com?a=b", TOO_MUCH),
+        ("https://api.example.com/?", TOO_MUCH),
+        ("https://api.example.com#top", TOO_MUCH),
+        ("https://api.example.com/#", TOO_MUCH),
+        ("https://user@api.example.com", TOO_MUCH),
+        ("https://user:password@api.example.com", TOO_MUCH),
+        ("https://@api.example.com", TOO_MUCH),
+        ("ftp://api.example.com", SCHEME),
+        ("httpss://api.example.com", SCHEME),
+        ("https://api.example.com:65979", PORT),
+        ("https://api.example.com:65536", PORT),
+        ("https://api.example.com:44x", PORT),
+        ("https://api.example.com:+443", PORT),
+        ("https://[::1]8443", PORT),
+    ];
+    for (text, reason) in cases {
+        let error: InvalidOrigin = match layer().for_origin(text) {
+            Ok(_) => panic!("{text:?} is taken for an origin"),
+            Err(error) => error,
+        };
+        let message = error.to_string();
+        assert!(message.contains(reason), "{text:?}: {message}");
+        // What an origin looks like, and not what may hold a password.
+        assert!(
+            message.contains("https://api.example.com: "),
+            "{text:?}: {message}"
+        );
+        assert!(!message.contains("password"), "{text:?}: {message}");
+    }
+}
+
+/// Redirects from the API to a foreign host and from there back again, then answers.
+fn redirecting() -> Server {
+    Server::answering(|request| {
+        let location = match request.uri().to_string().as_str() {
+            "https://api.example.com/" => "https://evil.example.net/",
+            "https://evil.example.net/" => "https://api.example.com/back",
+            _ => return Res::default(),
+        };
+        let mut response = Res::default();
+        *response.status_mut() = StatusCode::FOUND;
+        let location = HeaderValue::from_static(location);
+        response.headers_mut().insert("location", location);
+        response
+    })
+}
+
+/// Sends one request and drives the redirects.
+fn follow<S>(mut service: S) -> Result<Res, BoxError>
+where
+    S: Service<Req, Response = Res, Error = BoxError>,
+{
+    make_ready(&mut service);
+    let mut task = Task::new(service.call(get("https://api.example.com/")));
+    loop {
+        let wakes = task.wakes();
+        if let Poll::Ready(result) = task.poll() {
+            return result;
+        }
+        assert!(task.wakes() > wakes, "nobody wakes the request");
+    }
+}
+
+#[test]
+fn a_redirect_follower_above_does_not_take_the_token_to_a_foreign_host() {
+    let server = redirecting();
+    let bearer = bound();
+    // Its own filter for credentials is off: what it copies has no token yet.
+    let above = FollowRedirectLayer::with_policy(Limited::new(10));
+    follow(
+        ServiceBuilder::new()
+            .layer(above)
+            .layer(bearer)
+            .service(server.clone()),
+    )
+    .unwrap();
+    assert_eq!(server.authorizations(), ["Bearer ours", "", "Bearer ours"]);
+}
+
+#[test]
+fn a_redirect_follower_below_that_filters_credentials_does_not_either() {
+    let server = redirecting();
+    let bearer = bound();
+    let below = FollowRedirectLayer::<Standard>::new();
+    follow(
+        ServiceBuilder::new()
+            .layer(bearer)
+            .layer(below)
+            .service(server.clone()),
+    )
+    .unwrap();
+    // What it has dropped once, it does not send again.
+    assert_eq!(server.authorizations(), ["Bearer ours", "", ""]);
+}
+
+#[test]
+fn a_redirect_to_plaintext_is_refused() {
+    let server = Server::answering(|_| {
+        let mut response = Res::default();
+        *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+        let location = HeaderValue::from_static("http://api.example.com/");
+        response.headers_mut().insert("location", location);
+        response
+    });
+    let error = follow(
+        ServiceBuilder::new()
+            .layer(FollowRedirectLayer::new())
+            .layer(layer())
+            .service(server.clone()),
+    )
+    .unwrap_err();
+    assert_eq!(ours(&error).kind(), ErrorKind::InsecureTransport);
+    assert_eq!(server.authorizations(), ["Bearer ours"]);
+}
