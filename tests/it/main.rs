@@ -10,3 +10,4 @@
 mod attach;
 mod scope;
 mod support;
+mod unauthorized;
