@@ -8,6 +8,7 @@
 )]
 
 mod attach;
+mod rotating;
 mod scope;
 mod support;
 mod unauthorized;
