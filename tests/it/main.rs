@@ -12,3 +12,4 @@ mod rotating;
 mod scope;
 mod support;
 mod unauthorized;
+mod waiting;
