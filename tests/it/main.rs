@@ -8,8 +8,10 @@
 )]
 
 mod attach;
+mod executor;
 mod rotating;
 mod scope;
+mod size;
 mod support;
 mod unauthorized;
 mod waiting;
