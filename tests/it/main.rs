@@ -9,6 +9,7 @@
 
 mod attach;
 mod executor;
+mod http;
 mod rotating;
 mod scope;
 mod size;
