@@ -268,6 +268,7 @@ async fn requests_during_rotations_carry_a_token_that_is_not_older_than_they_are
     for number in 1..=ROTATIONS {
         let before = api.seen().len();
         while api.seen().len() < before + TASKS {
+            assert!(tasks.iter().all(|task| !task.is_finished()), "one failed");
             tokio::task::yield_now().await;
         }
         let name = format!("number-{number}");

@@ -75,6 +75,7 @@ fn requests_wait_for_the_first_token() {
 fn one_rotation_wakes_every_waiter_once() {
     let source = RotatingToken::empty();
     let mut waiters = waiters(&source, 1_000);
+    assert!(waiters.iter().all(|waiter| waiter.wakes() == 0));
     source.rotate(token("first"));
     for (number, waiter) in waiters.iter_mut().enumerate() {
         assert_eq!(waiter.wakes(), 1, "waiter {number}");
