@@ -86,10 +86,13 @@ pub use crate::{
     error::{BoxError, Error, ErrorKind},
     future::ResponseFuture,
     layer::BearerAuthLayer,
-    runtime::Runtime,
+    runtime::{CallerDriven, Runtime},
     scope::InvalidOrigin,
     service::BearerAuth,
     source::{SourceError, SourceErrorKind, SourceFn, TokenFuture, TokenSource, source_fn},
-    sources::{EnvToken, RotatingToken, StaticToken},
+    sources::{
+        EnvToken, FileToken, FileTokenBuilder, RefreshingToken, RefreshingTokenBuilder,
+        RotatingToken, StaticToken,
+    },
     token::{BearerToken, InvalidToken, InvalidTokenKind, TokenText},
 };
