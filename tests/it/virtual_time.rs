@@ -81,6 +81,12 @@ impl VirtualTime {
         self.shared.state.lock().unwrap().tasks.len()
     }
 
+    /// What a runtime does that is shut down.
+    pub(crate) fn drop_tasks(&self) {
+        let tasks = std::mem::take(&mut self.shared.state.lock().unwrap().tasks);
+        drop(tasks);
+    }
+
     /// Runs the tasks until none can go on.
     pub(crate) fn run(&self) {
         loop {
@@ -96,7 +102,12 @@ impl VirtualTime {
             // Polled without the lock: a task may spawn, sleep and ask the time.
             let Some(mut task) = runnable else { return };
             let waker = Waker::from(Arc::clone(&task.woken));
-            if task.future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            if task
+                .future
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+            {
                 self.shared.state.lock().unwrap().tasks.push(task);
             }
         }

@@ -1,0 +1,16 @@
+//! The crate's promises, one file each.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unchecked_time_subtraction,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod file;
+mod refreshing;
+mod refreshing_failure;
+mod refreshing_rejection;
+mod virtual_time;
