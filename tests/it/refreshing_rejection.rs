@@ -14,7 +14,9 @@ fn a_thousand_rejections_of_one_token_cost_one_fetch() {
     let in_flight: Vec<_> = (0..1_000)
         .map(|_| endpoint.time.block_on(source.token()).unwrap())
         .collect();
-    in_flight.iter().for_each(|token| token.reject());
+    for token in &in_flight {
+        token.reject();
+    }
     let (go, signal) = oneshot::channel();
     endpoint.script([Script::When(signal)]);
     let callers: Vec<_> = (0..1_000).map(|_| waiting(&source)).collect();

@@ -1,7 +1,7 @@
 //! A [`Runtime`] whose time moves only when the test says so, and whose tasks run only then.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::OccupiedEntry},
     fmt,
     future::Future,
     sync::{
@@ -123,19 +123,15 @@ impl VirtualTime {
                 .timers
                 .first_entry()
                 .filter(|timer| timer.key().0 <= end)
-                .map(|timer| timer.remove_entry());
-            match due {
-                Some(((at, _), waker)) => {
-                    state.elapsed = state.elapsed.max(at);
-                    drop(state);
-                    waker.wake();
-                    self.run();
-                }
-                None => {
-                    state.elapsed = end;
-                    return;
-                }
-            }
+                .map(OccupiedEntry::remove_entry);
+            let Some(((at, _), waker)) = due else {
+                state.elapsed = end;
+                return;
+            };
+            state.elapsed = state.elapsed.max(at);
+            drop(state);
+            waker.wake();
+            self.run();
         }
     }
 
