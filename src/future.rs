@@ -129,46 +129,63 @@ where
 {
     type Output = Result<Response<R>, BoxError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
-        loop {
-            match state.as_mut().project() {
-                StateProj::WaitingForResponse { response, sent } => {
-                    let result = ready!(response.poll(cx)).map_err(Into::into);
-                    if let (Ok(response), Some(sent)) = (&result, sent.as_ref()) {
-                        if sent.audience.rejects_token(response) {
-                            sent.token.reject();
-                        }
-                    }
-                    state.set(State::Over { error: None });
-                    return Poll::Ready(result);
-                }
-                StateProj::WaitingForToken { waiting } => {
-                    let token = ready!(waiting.token.as_mut().poll(cx));
-                    let next = match (token, waiting.call.take()) {
-                        (Ok(token), Some((mut ready, mut request))) => {
-                            request
-                                .headers_mut()
-                                .insert(&waiting.header, token.header_value());
-                            State::WaitingForResponse {
-                                response: ready.call(request),
-                                sent: Some(Sent {
-                                    token,
-                                    audience: Audience::of(&waiting.header),
-                                }),
-                            }
-                        }
-                        (Err(error), _) => State::over(Error::no_token(error)),
-                        (Ok(_), None) => State::Over { error: None },
-                    };
-                    state.set(next);
-                }
-                StateProj::Over { error } => {
-                    let error = error.take();
-                    return Poll::Ready(Err(error.unwrap_or_else(|| Error::finished().into())));
-                }
-            }
+        if !matches!(*state, State::WaitingForResponse { .. }) {
+            ready!(state.as_mut().poll_send(cx))?;
         }
+        let StateProj::WaitingForResponse { response, sent } = state.project() else {
+            return Poll::Ready(Err(Error::finished().into()));
+        };
+        match response.poll(cx) {
+            Poll::Ready(Ok(response)) => {
+                if let Some(Sent { token, audience }) = sent.take() {
+                    if audience.rejects_token(&response) {
+                        token.reject();
+                    }
+                }
+                Poll::Ready(Ok(response))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<S, B, R> State<S, S::Future, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+{
+    /// Waits for the token, then sends the request.
+    #[cold]
+    fn poll_send(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        let waiting = match self.as_mut().project() {
+            StateProj::WaitingForToken { waiting } => waiting,
+            StateProj::WaitingForResponse { .. } => return Poll::Ready(Ok(())),
+            StateProj::Over { error } => {
+                let error = error.take().unwrap_or_else(|| Error::finished().into());
+                return Poll::Ready(Err(error));
+            }
+        };
+        let token = ready!(waiting.token.as_mut().poll(cx));
+        let result = match (token, waiting.call.take()) {
+            (Ok(token), Some((mut ready, mut request))) => {
+                let header = &waiting.header;
+                request.headers_mut().insert(header, token.header_value());
+                let audience = Audience::of(header);
+                self.set(Self::WaitingForResponse {
+                    response: ready.call(request),
+                    sent: Some(Sent { token, audience }),
+                });
+                return Poll::Ready(Ok(()));
+            }
+            (Err(error), _) => Error::no_token(error),
+            (Ok(_), None) => Error::finished(),
+        };
+        self.set(Self::Over { error: None });
+        Poll::Ready(Err(result.into()))
     }
 }
 

@@ -87,6 +87,7 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let Auth {
             source,
@@ -103,8 +104,7 @@ where
         }
         match source.token().into_state() {
             TokenState::Ready(Ok(token)) => {
-                let headers = request.headers_mut();
-                headers.insert(&rules.header, token.header_value());
+                rules.attach(request.headers_mut(), token.header_value());
                 ResponseFuture::with_token(self.inner.call(request), token, *audience)
             }
             TokenState::Ready(Err(error)) => ResponseFuture::not_sent(Error::no_token(error)),
