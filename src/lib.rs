@@ -63,6 +63,7 @@
 //! | Feature | Default | What it adds |
 //! |---|---|---|
 //! | `tokio` | yes | `TokioRuntime`, for sources that fetch in the background |
+//! | `dnanexus` | no | `Dnanexus`, the token and the API server of a DNAnexus user or job |
 //!
 //! Without default features the crate depends on no runtime and runs on any executor.
 #![forbid(unsafe_code)]
@@ -82,6 +83,9 @@ mod token;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use crate::runtime::TokioRuntime;
+#[cfg(feature = "dnanexus")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dnanexus")))]
+pub use crate::sources::Dnanexus;
 pub use crate::{
     error::{BoxError, Error, ErrorKind},
     future::ResponseFuture,

@@ -181,6 +181,18 @@ async fn read_in_thread(path: Arc<Path>, parse: Parse) -> Result<BearerToken, So
 }
 
 fn read(path: &Path, parse: Parse) -> Result<BearerToken, SourceError> {
+    let text = read_text(path)?;
+    parse(text.trim_matches(|c: char| c.is_ascii_whitespace())).map_err(|error| {
+        SourceError::with_source(
+            SourceErrorKind::Invalid,
+            format!("token file {} does not hold a bearer token", path.display()),
+            error,
+        )
+    })
+}
+
+/// The text of a file that holds a secret, in a buffer that is wiped.
+pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>, SourceError> {
     let invalid = |what| {
         let message = format!("token file {} {what}", path.display());
         SourceError::new(SourceErrorKind::Invalid, message)
@@ -205,15 +217,8 @@ fn read(path: &Path, parse: Parse) -> Result<BearerToken, SourceError> {
     if length > MAX_LEN {
         return Err(invalid("is over 64 KiB long"));
     }
-    let text =
-        std::str::from_utf8(buffer[..length].trim_ascii()).map_err(|_| invalid("is not UTF-8"))?;
-    parse(text).map_err(|error| {
-        SourceError::with_source(
-            SourceErrorKind::Invalid,
-            format!("token file {} does not hold a bearer token", path.display()),
-            error,
-        )
-    })
+    let text = std::str::from_utf8(&buffer[..length]).map_err(|_| invalid("is not UTF-8"))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 fn unreadable(path: &Path, error: io::Error) -> SourceError {
