@@ -95,8 +95,8 @@ pub use crate::{
     service::BearerAuth,
     source::{SourceError, SourceErrorKind, SourceFn, TokenFuture, TokenSource, source_fn},
     sources::{
-        EnvToken, FileToken, FileTokenBuilder, RefreshingToken, RefreshingTokenBuilder,
-        RotatingToken, StaticToken,
+        Chain, EnvToken, FileToken, FileTokenBuilder, Link, RefreshingToken,
+        RefreshingTokenBuilder, RotatingToken, StaticToken, first_of,
     },
     token::{BearerToken, InvalidToken, InvalidTokenKind, TokenText},
 };
