@@ -64,6 +64,8 @@
 //! |---|---|---|
 //! | `tokio` | yes | `TokioRuntime`, for sources that fetch in the background |
 //! | `dnanexus` | no | `Dnanexus`, the token and the API server of a DNAnexus user or job |
+//! | `retry` | no | `ReplayRejected`, a policy for Tower's `Retry` |
+//! | `reqwest-middleware` | no | [`BearerAuthLayer`] as a `reqwest_middleware::Middleware` |
 //!
 //! Without default features the crate depends on no runtime and runs on any executor.
 #![forbid(unsafe_code)]
@@ -73,6 +75,10 @@ mod challenge;
 mod error;
 mod future;
 mod layer;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_middleware;
+#[cfg(feature = "retry")]
+mod retry;
 mod runtime;
 mod scope;
 mod service;
@@ -80,6 +86,9 @@ mod source;
 pub mod sources;
 mod token;
 
+#[cfg(feature = "retry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
+pub use crate::retry::ReplayRejected;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use crate::runtime::TokioRuntime;
@@ -88,7 +97,7 @@ pub use crate::runtime::TokioRuntime;
 pub use crate::sources::Dnanexus;
 pub use crate::{
     error::{BoxError, Error, ErrorKind},
-    future::ResponseFuture,
+    future::{ResponseFuture, TokenReplaced},
     layer::BearerAuthLayer,
     runtime::{CallerDriven, Runtime},
     scope::InvalidOrigin,
