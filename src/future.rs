@@ -19,6 +19,7 @@ use crate::{
     error::{BoxError, Error},
     source::{SourceError, TokenFuture, TokenSource},
     token::BearerToken,
+    trace,
 };
 
 pin_project! {
@@ -180,6 +181,7 @@ where
                 return Poll::Ready(Ok(response));
             }
             sent.token.reject();
+            trace::token_rejected();
             let Some(replacements) = sent.replacements else {
                 return Poll::Ready(Ok(response));
             };

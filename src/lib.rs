@@ -66,6 +66,7 @@
 //! | `dnanexus` | no | `Dnanexus`, the token and the API server of a DNAnexus user or job |
 //! | `retry` | no | `ReplayRejected`, a policy for Tower's `Retry` |
 //! | `reqwest-middleware` | no | [`BearerAuthLayer`] as a `reqwest_middleware::Middleware` |
+//! | `tracing` | no | events for fetches, rejections, back-off and refusals, without secrets |
 //!
 //! Without default features the crate depends on no runtime and runs on any executor.
 #![forbid(unsafe_code)]
@@ -85,6 +86,7 @@ mod service;
 mod source;
 pub mod sources;
 mod token;
+mod trace;
 
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]

@@ -14,6 +14,7 @@ use crate::{
     scope::{Rules, Verdict},
     source::{SourceError, TokenSource},
     token::BearerToken,
+    trace,
 };
 
 /// Puts the token on each request that may carry it, as in a Tower stack.
@@ -84,6 +85,7 @@ fn is_rejected(rules: &Rules, token: &BearerToken, response: &Response) -> bool 
     let rejected = audience.rejects_token(response.status(), response.headers());
     if rejected {
         token.reject();
+        trace::token_rejected();
     }
     rejected
 }

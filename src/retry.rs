@@ -21,7 +21,8 @@ use crate::future::TokenReplaced;
 /// use tower_bearer::{BearerAuthLayer, ReplayRejected, RotatingToken};
 ///
 /// let stack = ServiceBuilder::new()
-///     .layer(RetryLayer::new(ReplayRejected::new()))
+///     // For requests with a `String` for a body.
+///     .layer(RetryLayer::new(ReplayRejected::<String>::new()))
 ///     .layer(BearerAuthLayer::new(RotatingToken::empty()).replay_rejected());
 /// ```
 ///

@@ -25,6 +25,7 @@ use crate::{
     runtime::Runtime,
     source::{SourceError, TokenFuture},
     token::BearerToken,
+    trace,
 };
 
 /// No coarse clock is further behind than this: the longest tick in use is 10 ms, on Windows 16.
@@ -139,7 +140,10 @@ impl Engine {
         let (decision, duty) = self.core.decide();
         let duty = duty.and_then(|duty| duty.delegate(&*self.core.runtime));
         match (decision, duty) {
-            (Decision::Fail(error), _) => TokenFuture::ready(Err(error)),
+            (Decision::Fail(error), _) => {
+                trace::backing_off(error.kind(), error.retry_after());
+                TokenFuture::ready(Err(error))
+            }
             (Decision::Token(token), None) => token.into(),
             // Nothing runs in the background, so one caller has to wait although there is a token.
             (Decision::Token(_), Some(duty)) => self.wait(duty.fetch, Some(duty.driver)),
@@ -305,7 +309,10 @@ impl Core {
         let runtime = Arc::clone(&self.runtime);
         let timeout = self.fetch_timeout;
         let attempt = async move {
-            let fetched = async move { fetch().await };
+            let fetched = async move {
+                trace::fetch_started();
+                fetch().await
+            };
             let limit = async move {
                 let given_up = select(runtime.sleep(timeout), cancelled);
                 given_up.await;
@@ -330,6 +337,19 @@ impl Core {
     }
 
     fn finish(&self, id: FetchId, result: FetchResult) -> FetchResult {
+        let result = self.take_in(id, result);
+        // Without the lock: whoever hears of it may ask for a token in turn.
+        match &result {
+            Ok(token) => {
+                let left = |at: Instant| at.saturating_duration_since(self.runtime.now());
+                trace::fetch_succeeded(token.expiry().map(left));
+            }
+            Err(error) => trace::fetch_failed(error.kind()),
+        }
+        result
+    }
+
+    fn take_in(&self, id: FetchId, result: FetchResult) -> FetchResult {
         let mut guard = self.lock();
         let state = &mut *guard;
         let now = self.now();
@@ -338,10 +358,8 @@ impl Core {
             if token.is_rejected() {
                 return Err(SourceError::fetched_rejected());
             }
-            match state
-                .machine
-                .fetched(now, id, token.clone(), token.expiry(), random)
-            {
+            let (held, expiry) = (token.clone(), token.expiry());
+            match state.machine.fetched(now, id, held, expiry, random) {
                 Ok(()) | Err(Refusal::GivenUp) => Ok(token),
                 Err(Refusal::Expired) => Err(SourceError::fetched_expired()),
             }
