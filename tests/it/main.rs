@@ -9,8 +9,16 @@
     unreachable_pub
 )]
 
+mod allocations;
+mod allocator;
+mod auto_traits;
+mod env;
 mod file;
+mod redaction;
 mod refreshing;
 mod refreshing_failure;
 mod refreshing_rejection;
+mod support;
+mod token;
 mod virtual_time;
+mod wiping;
