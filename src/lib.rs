@@ -111,3 +111,8 @@ pub use crate::{
     },
     token::{BearerToken, InvalidToken, InvalidTokenKind, TokenText},
 };
+
+/// Runs the README's code with the other documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
