@@ -1,7 +1,7 @@
 //! What a response says about the token that was sent: 401 and `WWW-Authenticate` to a verdict.
 
 use http::{
-    HeaderMap, HeaderName, Response, StatusCode,
+    HeaderMap, HeaderName, StatusCode,
     header::{PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE},
 };
 use http_auth::parser::ChallengeParser;
@@ -22,13 +22,14 @@ impl Audience {
         }
     }
 
+    /// Whether a response says that the token of its request is bad.
     #[inline]
-    pub(crate) fn rejects_token<B>(self, response: &Response<B>) -> bool {
+    pub(crate) fn rejects_token(self, status: StatusCode, headers: &HeaderMap) -> bool {
         let refused = match self {
             Self::Origin => StatusCode::UNAUTHORIZED,
             Self::Proxy => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
         };
-        response.status() == refused && self.challenges_blame_token(response.headers())
+        status == refused && self.challenges_blame_token(headers)
     }
 
     #[cold]

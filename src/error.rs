@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt};
 
-use crate::source::SourceError;
+use crate::{source::SourceError, trace};
 
 /// The error of the services in this crate, as in Tower.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -51,6 +51,7 @@ impl Error {
     }
 
     pub(crate) fn insecure_transport(uri: &http::Uri) -> Self {
+        trace::plaintext_refused(uri);
         let cause = Cause::InsecureTransport {
             scheme: uri.scheme_str().unwrap_or_default().to_owned(),
             host: uri.host().unwrap_or_default().to_owned(),

@@ -3,7 +3,9 @@
 use std::{
     fmt,
     future::Future,
+    ops::ControlFlow,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -15,8 +17,9 @@ use tower_service::Service;
 use crate::{
     challenge::Audience,
     error::{BoxError, Error},
-    source::SourceError,
+    source::{SourceError, TokenFuture, TokenSource},
     token::BearerToken,
+    trace,
 };
 
 pin_project! {
@@ -31,29 +34,23 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        state: State<S, S::Future, B>,
+        state: State<S, S::Future, S::Response, B>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<S, F, B> {
+    enum State<S, F, R, B> {
         WaitingForToken { waiting: Box<Waiting<S, B>> },
         WaitingForResponse {
             #[pin]
             response: F,
             sent: Option<Sent>,
         },
-        /// With the error: not sent. Without: polled to its end.
-        Over { error: Option<Box<Error>> },
-    }
-}
-
-impl<S, F, B> State<S, F, B> {
-    fn over(error: Error) -> Self {
-        Self::Over {
-            error: Some(Box::new(error)),
-        }
+        /// Only where rejected requests are to be replayed.
+        WaitingForReplacement { held_back: Box<HeldBack<R>> },
+        /// The request was not sent. The error is taken by the first poll.
+        NotSent { error: Option<Box<Error>> },
     }
 }
 
@@ -65,13 +62,32 @@ struct Waiting<S, B> {
     /// the request. `None` once the one has been called with the other.
     call: Option<(S, Request<B>)>,
     header: HeaderName,
+    replacements: Option<Arc<Replacements>>,
 }
 
 /// The token that a request carries, and who judges it.
 struct Sent {
     token: BearerToken,
     audience: Audience,
+    replacements: Option<Arc<Replacements>>,
 }
+
+/// A response that rejected its token, until the source has been asked for another.
+struct HeldBack<R> {
+    response: Option<R>,
+    replacement: TokenFuture,
+}
+
+/// Where another token comes from. In an `Arc` of its own, it takes one word in each future.
+pub(crate) struct Replacements(pub(crate) Arc<dyn TokenSource>);
+
+/// In the extensions of a response that rejected its token, if the source has another by now: the
+/// request is worth replaying.
+///
+/// Only there with [`BearerAuthLayer::replay_rejected`](crate::BearerAuthLayer::replay_rejected).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct TokenReplaced;
 
 impl<S, B> ResponseFuture<S, B>
 where
@@ -87,10 +103,19 @@ where
 
     /// Waits for a response to a request that carries `token`.
     #[inline]
-    pub(crate) fn with_token(response: S::Future, token: BearerToken, audience: Audience) -> Self {
+    pub(crate) fn with_token(
+        response: S::Future,
+        token: BearerToken,
+        audience: Audience,
+        replacements: Option<Arc<Replacements>>,
+    ) -> Self {
         Self::from(State::WaitingForResponse {
             response,
-            sent: Some(Sent { token, audience }),
+            sent: Some(Sent {
+                token,
+                audience,
+                replacements,
+            }),
         })
     }
 
@@ -100,6 +125,7 @@ where
         ready: S,
         request: Request<B>,
         header: HeaderName,
+        replacements: Option<Arc<Replacements>>,
     ) -> Self {
         let call = Some((ready, request));
         Self::from(State::WaitingForToken {
@@ -107,17 +133,19 @@ where
                 token,
                 call,
                 header,
+                replacements,
             }),
         })
     }
 
     #[cold]
     pub(crate) fn not_sent(error: Error) -> Self {
-        Self::from(State::over(error))
+        let error = Some(Box::new(error));
+        Self::from(State::NotSent { error })
     }
 
     #[inline]
-    fn from(state: State<S, S::Future, B>) -> Self {
+    fn from(state: State<S, S::Future, S::Response, B>) -> Self {
         Self { state }
     }
 }
@@ -129,46 +157,92 @@ where
 {
     type Output = Result<Response<R>, BoxError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
-            match state.as_mut().project() {
-                StateProj::WaitingForResponse { response, sent } => {
-                    let result = ready!(response.poll(cx)).map_err(Into::into);
-                    if let (Ok(response), Some(sent)) = (&result, sent.as_ref()) {
-                        if sent.audience.rejects_token(response) {
-                            sent.token.reject();
-                        }
+            let StateProj::WaitingForResponse { response, sent } = state.as_mut().project() else {
+                match ready!(state.as_mut().poll_other(cx)) {
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(result) => return Poll::Ready(result),
+                }
+            };
+            let response = match ready!(response.poll(cx)) {
+                Ok(response) => response,
+                Err(error) => return Poll::Ready(Err(error.into())),
+            };
+            let Some(sent) = sent.take() else {
+                return Poll::Ready(Ok(response));
+            };
+            if !sent
+                .audience
+                .rejects_token(response.status(), response.headers())
+            {
+                return Poll::Ready(Ok(response));
+            }
+            sent.token.reject();
+            trace::token_rejected();
+            let Some(replacements) = sent.replacements else {
+                return Poll::Ready(Ok(response));
+            };
+            let held_back = Box::new(HeldBack {
+                response: Some(response),
+                replacement: replacements.0.token(),
+            });
+            state.set(State::WaitingForReplacement { held_back });
+        }
+    }
+}
+
+impl<S, B, R> State<S, S::Future, Response<R>, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+{
+    /// Everything but the wait for the response. Breaks with the result, or goes on with that wait.
+    #[cold]
+    fn poll_other(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<ControlFlow<Result<Response<R>, BoxError>>> {
+        let error: Box<Error> = match self.as_mut().project() {
+            StateProj::WaitingForResponse { .. } => return Poll::Ready(ControlFlow::Continue(())),
+            StateProj::WaitingForToken { waiting } => {
+                match (ready!(waiting.token.as_mut().poll(cx)), waiting.call.take()) {
+                    (Ok(token), Some((mut ready, mut request))) => {
+                        let header = &waiting.header;
+                        request.headers_mut().insert(header, token.header_value());
+                        let sent = Sent {
+                            token,
+                            audience: Audience::of(header),
+                            replacements: waiting.replacements.take(),
+                        };
+                        self.set(Self::WaitingForResponse {
+                            response: ready.call(request),
+                            sent: Some(sent),
+                        });
+                        return Poll::Ready(ControlFlow::Continue(()));
                     }
-                    state.set(State::Over { error: None });
-                    return Poll::Ready(result);
-                }
-                StateProj::WaitingForToken { waiting } => {
-                    let token = ready!(waiting.token.as_mut().poll(cx));
-                    let next = match (token, waiting.call.take()) {
-                        (Ok(token), Some((mut ready, mut request))) => {
-                            request
-                                .headers_mut()
-                                .insert(&waiting.header, token.header_value());
-                            State::WaitingForResponse {
-                                response: ready.call(request),
-                                sent: Some(Sent {
-                                    token,
-                                    audience: Audience::of(&waiting.header),
-                                }),
-                            }
-                        }
-                        (Err(error), _) => State::over(Error::no_token(error)),
-                        (Ok(_), None) => State::Over { error: None },
-                    };
-                    state.set(next);
-                }
-                StateProj::Over { error } => {
-                    let error = error.take();
-                    return Poll::Ready(Err(error.unwrap_or_else(|| Error::finished().into())));
+                    (Err(error), _) => Error::no_token(error).into(),
+                    (Ok(_), None) => Error::finished().into(),
                 }
             }
-        }
+            StateProj::WaitingForReplacement { held_back } => {
+                let replacement = ready!(Pin::new(&mut held_back.replacement).poll(cx));
+                if let Some(mut response) = held_back.response.take() {
+                    if replacement.is_ok_and(|token| !token.is_rejected()) {
+                        response.extensions_mut().insert(TokenReplaced);
+                    }
+                    return Poll::Ready(ControlFlow::Break(Ok(response)));
+                }
+                Error::finished().into()
+            }
+            StateProj::NotSent { error } => {
+                error.take().unwrap_or_else(|| Error::finished().into())
+            }
+        };
+        self.set(Self::NotSent { error: None });
+        Poll::Ready(ControlFlow::Break(Err(error)))
     }
 }
 
@@ -180,7 +254,8 @@ where
         f.write_str(match self.state {
             State::WaitingForToken { .. } => "ResponseFuture(waiting for a token)",
             State::WaitingForResponse { .. } => "ResponseFuture(waiting for the response)",
-            State::Over { .. } => "ResponseFuture(over)",
+            State::WaitingForReplacement { .. } => "ResponseFuture(waiting for another token)",
+            State::NotSent { .. } => "ResponseFuture(not sent)",
         })
     }
 }

@@ -6,6 +6,7 @@ use http::HeaderName;
 use tower_layer::Layer;
 
 use crate::{
+    future::Replacements,
     scope::{InvalidOrigin, Rules},
     service::BearerAuth,
     source::TokenSource,
@@ -42,6 +43,7 @@ use crate::{
 pub struct BearerAuthLayer<T> {
     source: Arc<T>,
     rules: Rules,
+    replacements: Option<Arc<Replacements>>,
 }
 
 impl<T: TokenSource> BearerAuthLayer<T> {
@@ -50,7 +52,24 @@ impl<T: TokenSource> BearerAuthLayer<T> {
         Self {
             source: Arc::new(source),
             rules: Rules::default(),
+            replacements: None,
         }
+    }
+
+    /// Has requests replayed whose token a server rejected, once, if the source has another.
+    ///
+    /// A response that rejects its token is then held back until the source has another one or has
+    /// failed to get one. After that
+    /// * in a Tower stack, it gets the extension [`TokenReplaced`](crate::TokenReplaced) if there is
+    ///   another token, and a retry policy above this layer replays the request:
+    ///   `ReplayRejected` (feature `retry`), or your own;
+    /// * as a `reqwest_middleware::Middleware` (feature `reqwest-middleware`), this layer replays
+    ///   the request itself, if its body can be cloned.
+    #[must_use]
+    pub fn replay_rejected(mut self) -> Self {
+        let source: Arc<dyn TokenSource> = self.source.clone();
+        self.replacements = Some(Arc::new(Replacements(source)));
+        self
     }
 }
 
@@ -105,11 +124,31 @@ impl<T> BearerAuthLayer<T> {
     }
 }
 
+#[cfg(feature = "reqwest-middleware")]
+impl<T> BearerAuthLayer<T> {
+    pub(crate) fn source(&self) -> &T {
+        &self.source
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub(crate) fn replays(&self) -> bool {
+        self.replacements.is_some()
+    }
+}
+
 impl<S, T> Layer<S> for BearerAuthLayer<T> {
     type Service = BearerAuth<S, T>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        BearerAuth::new(inner, Arc::clone(&self.source), self.rules.clone())
+        BearerAuth::new(
+            inner,
+            Arc::clone(&self.source),
+            self.rules.clone(),
+            self.replacements.clone(),
+        )
     }
 }
 
@@ -119,6 +158,7 @@ impl<T> Clone for BearerAuthLayer<T> {
         Self {
             source: Arc::clone(&self.source),
             rules: self.rules.clone(),
+            replacements: self.replacements.clone(),
         }
     }
 }

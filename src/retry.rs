@@ -1,0 +1,116 @@
+//! Replays a request whose token was rejected: [`ReplayRejected`], a policy for Tower's `Retry`.
+
+use std::{
+    fmt,
+    future::{Ready, ready},
+};
+
+use http::{Request, Response};
+use tower::retry::Policy;
+
+use crate::future::TokenReplaced;
+
+/// A [`Policy`] that replays a request once, if a server rejected the token that was sent and the
+/// source has another.
+///
+/// It goes above a [`BearerAuthLayer`](crate::BearerAuthLayer) with
+/// [`replay_rejected`](crate::BearerAuthLayer::replay_rejected), which tells it both.
+///
+/// ```
+/// use tower::{ServiceBuilder, retry::RetryLayer};
+/// use tower_bearer::{BearerAuthLayer, ReplayRejected, RotatingToken};
+///
+/// let stack = ServiceBuilder::new()
+///     // For requests with a `String` for a body.
+///     .layer(RetryLayer::new(ReplayRejected::<String>::new()))
+///     .layer(BearerAuthLayer::new(RotatingToken::empty()).replay_rejected());
+/// ```
+///
+/// Requests are cloned, so their body has to be `Clone`. Where only some are, say which:
+///
+/// ```
+/// use http::Request;
+/// use tower_bearer::ReplayRejected;
+///
+/// enum Body {
+///     Buffered(String),
+///     Streamed,
+/// }
+///
+/// let policy = ReplayRejected::with_clone(|request: &Request<Body>| match request.body() {
+///     Body::Buffered(text) => {
+///         let mut clone = Request::new(Body::Buffered(text.clone()));
+///         *clone.method_mut() = request.method().clone();
+///         *clone.uri_mut() = request.uri().clone();
+///         *clone.headers_mut() = request.headers().clone();
+///         Some(clone)
+///     }
+///     Body::Streamed => None,
+/// });
+/// ```
+pub struct ReplayRejected<B> {
+    clone: fn(&Request<B>) -> Option<Request<B>>,
+    replayed: bool,
+}
+
+impl<B: Clone> ReplayRejected<B> {
+    /// Replays requests with a body that is `Clone`.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_clone(|request| Some(request.clone()))
+    }
+}
+
+impl<B: Clone> Default for ReplayRejected<B> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B> ReplayRejected<B> {
+    /// Replays those requests that `clone` gives a copy of. A streaming body has none.
+    #[must_use]
+    pub fn with_clone(clone: fn(&Request<B>) -> Option<Request<B>>) -> Self {
+        Self {
+            clone,
+            replayed: false,
+        }
+    }
+}
+
+impl<B, R, E> Policy<Request<B>, Response<R>, E> for ReplayRejected<B> {
+    type Future = Ready<()>;
+
+    fn retry(
+        &mut self,
+        _: &mut Request<B>,
+        result: &mut Result<Response<R>, E>,
+    ) -> Option<Self::Future> {
+        let response = result.as_ref().ok()?;
+        response.extensions().get::<TokenReplaced>()?;
+        self.replayed = true;
+        Some(ready(()))
+    }
+
+    /// Tower's `Retry` asks for a copy before each try, and clones the policy for each request.
+    fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
+        if self.replayed {
+            return None;
+        }
+        (self.clone)(request)
+    }
+}
+
+impl<B> Clone for ReplayRejected<B> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
+impl<B> fmt::Debug for ReplayRejected<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplayRejected")
+            .field("replayed", &self.replayed)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,188 @@
+//! Several sources, of which the first that has a token wins: [`first_of`], [`Chain`].
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::{
+    source::{SourceError, SourceErrorKind, TokenFuture, TokenSource, TokenState},
+    token::BearerToken,
+};
+
+/// Starts a [`Chain`] with its first source.
+pub fn first_of(source: impl Link) -> Chain {
+    Chain {
+        links: Vec::new(),
+        winner: Arc::new(AtomicUsize::new(NO_WINNER)),
+    }
+    .or(source)
+}
+
+/// Several sources, of which the first that has a token wins.
+///
+/// A source with [nothing to take a token from](SourceErrorKind::Absent), such as a variable that is
+/// not set or a file that does not exist, is passed over. Any other error ends the search: a
+/// malformed token is a mistake to hear of, not a reason to act as somebody else. A source that could
+/// not be made is not made again later.
+///
+/// The winner is remembered and asked alone, until it has only a rejected token to give. Then the
+/// search starts anew; if no source has a better token, the rejected one is sent again.
+///
+/// ```
+/// use tower_bearer::{BearerAuthLayer, EnvToken, FileToken, first_of};
+///
+/// let source = first_of(EnvToken::new("API_TOKEN")).or(FileToken::new("/run/agent/token"));
+/// let layer = BearerAuthLayer::new(source);
+/// ```
+///
+/// Any source can be a part, and the last may well be one that always has a token:
+///
+/// ```
+/// use tower_bearer::{BearerToken, EnvToken, StaticToken, first_of};
+///
+/// let guest = StaticToken::new(BearerToken::new("PUBLIC")?);
+/// let source = first_of(EnvToken::new("API_TOKEN")).or(guest);
+/// # Ok::<(), tower_bearer::InvalidToken>(())
+/// ```
+#[derive(Clone)]
+pub struct Chain {
+    links: Vec<AnyLink>,
+    /// An index into `links`, or [`NO_WINNER`].
+    winner: Arc<AtomicUsize>,
+}
+
+const NO_WINNER: usize = usize::MAX;
+
+/// What a [`Chain`] can be made of: a [`TokenSource`], or the result of trying to make one.
+pub trait Link: Sealed {}
+
+mod sealed {
+    pub trait Sealed {
+        fn into_link(self) -> super::AnyLink;
+    }
+}
+use sealed::Sealed;
+
+#[derive(Clone)]
+#[doc(hidden)]
+#[expect(missing_debug_implementations, reason = "private in all but name")]
+pub enum AnyLink {
+    Source(Arc<dyn TokenSource>),
+    NotMade(SourceError),
+}
+
+impl<T: TokenSource> Link for T {}
+impl<T: TokenSource> Sealed for T {
+    fn into_link(self) -> AnyLink {
+        AnyLink::Source(Arc::new(self))
+    }
+}
+
+impl<T: TokenSource> Link for Result<T, SourceError> {}
+impl<T: TokenSource> Sealed for Result<T, SourceError> {
+    fn into_link(self) -> AnyLink {
+        match self {
+            Ok(source) => source.into_link(),
+            Err(error) => AnyLink::NotMade(error),
+        }
+    }
+}
+
+impl AnyLink {
+    fn token(&self) -> TokenFuture {
+        match self {
+            Self::Source(source) => source.token(),
+            Self::NotMade(error) => TokenFuture::ready(Err(error.clone())),
+        }
+    }
+}
+
+impl Chain {
+    /// Asks this source where none before it has anything to take a token from.
+    #[must_use]
+    pub fn or(mut self, source: impl Link) -> Self {
+        self.links.push(source.into_link());
+        self.winner = Arc::new(AtomicUsize::new(NO_WINNER));
+        self
+    }
+
+    /// The winner's token if it is good. Otherwise, asks all sources in order.
+    async fn keep_or_search(self, of_winner: TokenFuture) -> Result<BearerToken, SourceError> {
+        match of_winner.await {
+            Err(error) if error.kind() != SourceErrorKind::Absent => Err(error),
+            Ok(token) if !token.is_rejected() => Ok(token),
+            _ => self.search().await,
+        }
+    }
+
+    async fn search(self) -> Result<BearerToken, SourceError> {
+        let mut rejected = None;
+        let mut absent = Vec::new();
+        for (index, link) in self.links.iter().enumerate() {
+            match link.token().await {
+                Ok(token) if token.is_rejected() => {
+                    rejected.get_or_insert((index, token));
+                }
+                Ok(token) => {
+                    self.winner.store(index, Ordering::Relaxed);
+                    return Ok(token);
+                }
+                Err(error) if error.kind() == SourceErrorKind::Absent => absent.push(error),
+                Err(error) if rejected.is_none() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        match rejected {
+            Some((index, token)) => {
+                self.winner.store(index, Ordering::Relaxed);
+                Ok(token)
+            }
+            None => Err(all_absent(&absent)),
+        }
+    }
+}
+
+/// Lists each source that was tried, and why it has no token.
+fn all_absent(errors: &[SourceError]) -> SourceError {
+    let mut message = String::from("no source has a token");
+    for (index, error) in errors.iter().enumerate() {
+        message.push_str(if index == 0 { ": " } else { "; " });
+        message.push_str(&error.to_string());
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message.push_str(": ");
+            message.push_str(&error.to_string());
+            cause = error.source();
+        }
+    }
+    SourceError::new(SourceErrorKind::Absent, message)
+}
+
+impl TokenSource for Chain {
+    /// Once there is a winner, costs what the winner does, and an atomic load.
+    fn token(&self) -> TokenFuture {
+        let winner = self.links.get(self.winner.load(Ordering::Relaxed));
+        let Some(winner) = winner else {
+            return TokenFuture::pending(self.clone().search());
+        };
+        let of_winner = match winner.token().into_state() {
+            TokenState::Ready(Ok(token)) if !token.is_rejected() => return token.into(),
+            TokenState::Ready(result) => TokenFuture::ready(result),
+            TokenState::Pending(future) => TokenFuture::pending(future),
+        };
+        TokenFuture::pending(self.clone().keep_or_search(of_winner))
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chain")
+            .field("sources", &self.links.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,231 @@
+//! A token from a file that something else writes: [`FileToken`].
+
+use std::{
+    fmt, fs, io,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use futures::{channel::oneshot, future::FutureExt};
+use secrecy::zeroize::Zeroizing;
+
+use crate::{
+    runtime::Runtime,
+    source::{SourceError, SourceErrorKind, TokenFuture, TokenSource},
+    sources::refreshing::{default_runtime, engine::Engine, policy::Policy},
+    token::{BearerToken, InvalidToken},
+};
+
+/// The longest file that is read: no token is longer, and the rest is whitespace.
+const MAX_LEN: usize = 64 * 1024;
+
+type Parse = fn(&str) -> Result<BearerToken, InvalidToken>;
+
+/// A token from a file that something else writes and replaces: a projected Kubernetes service
+/// account token, or one that an agent renews.
+///
+/// The file is read and checked at start-up, then read again once a minute, when a request comes,
+/// and at once when the token is rejected. A read that fails, or finds no token, keeps the last one;
+/// a later read mends it. Put the new file in place by a rename or by a swap of symbolic links, as
+/// Kubernetes does: a file that is written in place may be read half-written.
+///
+/// Whitespace around the token is dropped, and the buffer that is read into is wiped. A thread of
+/// its own reads, so that a slow file system does not hold up the runtime.
+///
+/// ```no_run
+/// use tower_bearer::{BearerAuthLayer, FileToken};
+///
+/// let source = FileToken::new("/var/run/secrets/kubernetes.io/serviceaccount/token")?;
+/// let layer = BearerAuthLayer::new(source);
+/// # Ok::<(), tower_bearer::SourceError>(())
+/// ```
+///
+/// With other settings:
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tower_bearer::FileToken;
+///
+/// let source = FileToken::builder("/run/agent/token")
+///     .opaque()
+///     .reread_every(Duration::from_secs(5))
+///     .build()?;
+/// # Ok::<(), tower_bearer::SourceError>(())
+/// ```
+#[derive(Clone)]
+pub struct FileToken {
+    path: Arc<Path>,
+    engine: Engine,
+}
+
+impl FileToken {
+    /// Reads an RFC 6750 token from the file at `path`, as [`BearerToken::new`] does. Blocks while
+    /// it reads.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceErrorKind::Absent`] if there is no such file, [`SourceErrorKind::Failed`] if it
+    /// cannot be read, [`SourceErrorKind::Invalid`] if it is no regular file, is over 64 KiB or
+    /// does not hold a token. The message names the path.
+    pub fn new(path: impl Into<PathBuf>) -> Result<Self, SourceError> {
+        Self::builder(path).build()
+    }
+
+    /// Reads the file at `path`, under other settings.
+    pub fn builder(path: impl Into<PathBuf>) -> FileTokenBuilder {
+        FileTokenBuilder {
+            path: path.into(),
+            parse: |text| BearerToken::new(text),
+            reread_every: Duration::from_secs(60),
+            runtime: None,
+        }
+    }
+
+    /// The path of the file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl TokenSource for FileToken {
+    /// Costs what that of [`RefreshingToken`](crate::RefreshingToken) does.
+    #[inline]
+    fn token(&self) -> TokenFuture {
+        self.engine.token()
+    }
+}
+
+impl fmt::Debug for FileToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileToken")
+            .field("path", &self.path)
+            .field("current", &self.engine.usable())
+            .finish()
+    }
+}
+
+/// The settings of a [`FileToken`].
+#[must_use = "a builder does nothing until it is built"]
+#[derive(Debug)]
+pub struct FileTokenBuilder {
+    path: PathBuf,
+    parse: Parse,
+    reread_every: Duration,
+    runtime: Option<Arc<dyn Runtime>>,
+}
+
+impl FileTokenBuilder {
+    /// Takes any visible ASCII, as [`BearerToken::opaque`] does. Default: RFC 6750 tokens only.
+    pub fn opaque(mut self) -> Self {
+        self.parse = |text| BearerToken::opaque(text);
+        self
+    }
+
+    /// How long a token is used before the file is read again. Default: 60 seconds.
+    pub fn reread_every(mut self, interval: Duration) -> Self {
+        self.reread_every = interval;
+        self
+    }
+
+    /// What to run on. Default: `TokioRuntime` with the feature `tokio`, else
+    /// [`CallerDriven`](crate::CallerDriven).
+    pub fn runtime(mut self, runtime: impl Runtime) -> Self {
+        self.runtime = Some(Arc::new(runtime));
+        self
+    }
+
+    /// Reads the file, and blocks meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`FileToken::new`].
+    pub fn build(self) -> Result<FileToken, SourceError> {
+        let Self { parse, .. } = self;
+        let first = read(&self.path, parse)?;
+        let path: Arc<Path> = self.path.into();
+        let policy = Policy {
+            refresh_every: Some(self.reread_every),
+            max_refresh_interval: self.reread_every,
+            min_refresh_interval: Policy::default()
+                .min_refresh_interval
+                .min(self.reread_every),
+            ..Policy::default()
+        };
+        let reread = Arc::clone(&path);
+        let fetch = move || read_in_thread(Arc::clone(&reread), parse).boxed();
+        let runtime = self.runtime.unwrap_or_else(default_runtime);
+        let engine = Engine::new(policy, runtime, Arc::new(fetch), fastrand::Rng::new());
+        engine.hold(first);
+        Ok(FileToken { path, engine })
+    }
+}
+
+async fn read_in_thread(path: Arc<Path>, parse: Parse) -> Result<BearerToken, SourceError> {
+    let (answer, token) = oneshot::channel();
+    let reader = {
+        let path = Arc::clone(&path);
+        move || {
+            // Fails if nobody waits any more.
+            let _ = answer.send(read(&path, parse));
+        }
+    };
+    thread::Builder::new()
+        .name("tower-bearer file".into())
+        .spawn(reader)
+        .map_err(|error| unreadable(&path, error))?;
+    token.await.unwrap_or_else(|_| Err(SourceError::panicked()))
+}
+
+fn read(path: &Path, parse: Parse) -> Result<BearerToken, SourceError> {
+    let text = read_text(path)?;
+    parse(text.trim_matches(|c: char| c.is_ascii_whitespace())).map_err(|error| {
+        SourceError::with_source(
+            SourceErrorKind::Invalid,
+            format!("token file {} does not hold a bearer token", path.display()),
+            error,
+        )
+    })
+}
+
+/// The text of a file that holds a secret, in a buffer that is wiped.
+pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>, SourceError> {
+    let invalid = |what| {
+        let message = format!("token file {} {what}", path.display());
+        SourceError::new(SourceErrorKind::Invalid, message)
+    };
+    // Before it is opened: to open a pipe would wait for a writer.
+    let kind = fs::metadata(path).map_err(|error| unreadable(path, error))?;
+    if !kind.is_file() {
+        return Err(invalid("is not a regular file"));
+    }
+    let mut file = fs::File::open(path).map_err(|error| unreadable(path, error))?;
+    // One byte more, to tell a file that is too long. It never grows: that would leave a copy.
+    let mut buffer = Zeroizing::new(vec![0; MAX_LEN + 1]);
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(unreadable(path, error)),
+        }
+    }
+    if length > MAX_LEN {
+        return Err(invalid("is over 64 KiB long"));
+    }
+    let text = std::str::from_utf8(&buffer[..length]).map_err(|_| invalid("is not UTF-8"))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn unreadable(path: &Path, error: io::Error) -> SourceError {
+    let (kind, what) = match error.kind() {
+        io::ErrorKind::NotFound => (SourceErrorKind::Absent, "does not exist"),
+        _ => (SourceErrorKind::Failed, "cannot be read"),
+    };
+    let message = format!("token file {} {what}", path.display());
+    SourceError::with_source(kind, message, error)
+}

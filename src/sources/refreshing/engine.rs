@@ -1,0 +1,390 @@
+//! What carries the machine's decisions out: it holds the token, runs the fetch, and lets callers
+//! wait for it.
+//!
+//! One lock guards the machine and the token. It is held to decide and to store, never while
+//! anything is polled, spawned or awaited. The hot path does not take it.
+
+use std::{
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use futures::{
+    channel::oneshot,
+    future::{BoxFuture, Either, FutureExt, Shared, select},
+};
+
+use super::{
+    machine::{Answer, FetchId, Machine, Now, Refusal},
+    policy::Policy,
+};
+use crate::{
+    runtime::Runtime,
+    source::{SourceError, TokenFuture},
+    token::BearerToken,
+    trace,
+};
+
+/// No coarse clock is further behind than this: the longest tick in use is 10 ms, on Windows 16.
+const COARSE_CLOCK_LAG: Duration = Duration::from_millis(20);
+
+pub(crate) type FetchResult = Result<BearerToken, SourceError>;
+/// Makes a fetch. Called when the fetch is first polled.
+pub(crate) type Fetch = dyn Fn() -> BoxFuture<'static, FetchResult> + Send + Sync;
+/// A fetch, for all who wait for it. Whoever polls it drives it.
+type SharedFetch = Shared<BoxFuture<'static, FetchResult>>;
+
+/// A source that fetches. A clone is another handle; the last one stops what runs in the background.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    core: Arc<Core>,
+}
+
+struct Core {
+    /// What the hot path hands out. `None` sends callers to the machine.
+    served: ArcSwapOption<Served>,
+    runtime: Arc<dyn Runtime>,
+    fetch: Arc<Fetch>,
+    fetch_timeout: Duration,
+    state: Mutex<State>,
+}
+
+/// A token, and how long callers may take it without asking the machine.
+struct Served {
+    token: BearerToken,
+    until: Instant,
+    despite_rejection: bool,
+}
+
+struct State {
+    machine: Machine<BearerToken, SourceError>,
+    flight: Option<Flight>,
+    random: fastrand::Rng,
+}
+
+/// The fetch under way.
+struct Flight {
+    id: FetchId,
+    fetch: SharedFetch,
+    /// Gone when nobody polls the fetch of his own accord. Then the next caller sees to it.
+    driver: Weak<Driver>,
+    /// Ends the fetch when it is dropped.
+    _cancel: oneshot::Sender<()>,
+}
+
+/// Held by the background task, or by the one caller who drives the fetch.
+struct Driver;
+
+/// A fetch that is to be driven, in the background or else by the caller.
+struct Duty {
+    fetch: SharedFetch,
+    driver: Arc<Driver>,
+}
+
+enum Decision {
+    Token(BearerToken),
+    Wait(SharedFetch),
+    Fail(SourceError),
+}
+
+impl Engine {
+    pub(crate) fn new(
+        policy: Policy,
+        runtime: Arc<dyn Runtime>,
+        fetch: Arc<Fetch>,
+        random: fastrand::Rng,
+    ) -> Self {
+        Self {
+            core: Arc::new(Core {
+                served: ArcSwapOption::empty(),
+                runtime,
+                fetch,
+                fetch_timeout: policy.fetch_timeout,
+                state: Mutex::new(State {
+                    machine: Machine::new(policy),
+                    flight: None,
+                    random,
+                }),
+            }),
+        }
+    }
+
+    /// Starts with a token, as if it had been fetched now.
+    pub(crate) fn hold(&self, token: BearerToken) {
+        let mut guard = self.core.lock();
+        let state = &mut *guard;
+        let (now, expiry) = (self.core.now(), token.expiry());
+        state.machine.hold(now, token, expiry, state.random.f64());
+        self.core.served.store(None);
+    }
+
+    /// The token to use now. With one at hand: one lock-free load, one read of a coarse clock, one
+    /// comparison and one reference count.
+    #[inline]
+    pub(crate) fn token(&self) -> TokenFuture {
+        if let Some(served) = &*self.core.served.load() {
+            if self.core.runtime.coarse_now() < served.until
+                && (!served.token.is_rejected() || served.despite_rejection)
+            {
+                return served.token.clone().into();
+            }
+        }
+        self.ask()
+    }
+
+    #[cold]
+    fn ask(&self) -> TokenFuture {
+        let (decision, duty) = self.core.decide();
+        let duty = duty.and_then(|duty| duty.delegate(&*self.core.runtime));
+        match (decision, duty) {
+            (Decision::Fail(error), _) => {
+                trace::backing_off(error.kind(), error.retry_after());
+                TokenFuture::ready(Err(error))
+            }
+            (Decision::Token(token), None) => token.into(),
+            // Nothing runs in the background, so one caller has to wait although there is a token.
+            (Decision::Token(_), Some(duty)) => self.wait(duty.fetch, Some(duty.driver)),
+            (Decision::Wait(fetch), duty) => self.wait(fetch, duty.map(|duty| duty.driver)),
+        }
+    }
+
+    fn wait(&self, fetch: SharedFetch, driver: Option<Arc<Driver>>) -> TokenFuture {
+        // The wait keeps the source alive: a service may be dropped while its last request waits.
+        let engine = self.clone();
+        TokenFuture::pending(async move {
+            let result = fetch.await;
+            drop(driver);
+            match result {
+                Ok(token) if !engine.core.has_expired(&token) => Ok(token),
+                // The waiter was not polled for so long.
+                Ok(_) => engine.token().await,
+                Err(error) => engine.core.usable().ok_or(error),
+            }
+        })
+    }
+
+    /// Fetches a token now, or joins the fetch that is under way.
+    pub(crate) fn refresh(&self) -> TokenFuture {
+        let (fetch, duty) = self.core.refresh();
+        let duty = duty.and_then(|duty| duty.delegate(&*self.core.runtime));
+        let engine = self.clone();
+        TokenFuture::pending(async move {
+            let result = fetch.await;
+            drop((duty, engine));
+            result
+        })
+    }
+
+    /// Forgets the token.
+    pub(crate) fn invalidate(&self) {
+        let mut state = self.core.lock();
+        state.machine.invalidate();
+        self.core.served.store(None);
+    }
+
+    /// The token that may be served now, rejected or not.
+    pub(crate) fn usable(&self) -> Option<BearerToken> {
+        self.core.usable()
+    }
+}
+
+impl Duty {
+    /// Has the fetch driven in the background. Gives it back if the runtime cannot.
+    fn delegate(self, runtime: &dyn Runtime) -> Option<Self> {
+        let Self { fetch, driver } = self;
+        let (background, held) = (fetch.clone(), Arc::clone(&driver));
+        let task = async move {
+            let _result = background.await;
+            drop(held);
+        };
+        match runtime.spawn(task.boxed()) {
+            Ok(()) => None,
+            Err(_) => Some(Self { fetch, driver }),
+        }
+    }
+}
+
+impl Core {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Read under the lock, so that the machine never sees time go back.
+    fn now(&self) -> Now {
+        Now {
+            monotonic: self.runtime.now(),
+            wall: self.runtime.system_now(),
+        }
+    }
+
+    fn has_expired(&self, token: &BearerToken) -> bool {
+        token.expiry().is_some_and(|at| at <= self.runtime.now())
+    }
+
+    fn usable(&self) -> Option<BearerToken> {
+        let mut state = self.lock();
+        let now = self.now();
+        state.machine.usable(now).cloned()
+    }
+
+    fn decide(self: &Arc<Self>) -> (Decision, Option<Duty>) {
+        // Dropped after the lock is free, since it holds the user's future.
+        let _given_up;
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let now = self.now();
+        _given_up = self.give_up_overdue(state, now);
+        match state.machine.ask(now, BearerToken::is_rejected) {
+            Answer::Serve {
+                token,
+                until,
+                despite_rejection,
+                fetch,
+            } => {
+                self.served.store(Some(Arc::new(Served {
+                    token: token.clone(),
+                    until: until.checked_sub(COARSE_CLOCK_LAG).unwrap_or(until),
+                    despite_rejection,
+                })));
+                let duty = fetch.and_then(|id| self.see_to(state, id).1);
+                (Decision::Token(token), duty)
+            }
+            Answer::Wait { fetch } => {
+                self.served.store(None);
+                let (fetch, duty) = self.see_to(state, fetch);
+                (Decision::Wait(fetch), duty)
+            }
+            Answer::BackOff { error, retry_in } => {
+                self.served.store(None);
+                let error = SourceError::backing_off(&error, retry_in);
+                (Decision::Fail(error), None)
+            }
+        }
+    }
+
+    fn refresh(self: &Arc<Self>) -> (SharedFetch, Option<Duty>) {
+        let _given_up;
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let now = self.now();
+        _given_up = self.give_up_overdue(state, now);
+        let id = state.machine.refresh(now);
+        self.see_to(state, id)
+    }
+
+    /// The fetch, begun if the machine has just named it; and whether the caller has to drive it.
+    fn see_to(self: &Arc<Self>, state: &mut State, id: FetchId) -> (SharedFetch, Option<Duty>) {
+        if let Some(flight) = state.flight.as_mut().filter(|flight| flight.id == id) {
+            let fetch = flight.fetch.clone();
+            if flight.driver.strong_count() > 0 {
+                return (fetch, None);
+            }
+            let driver = Arc::new(Driver);
+            flight.driver = Arc::downgrade(&driver);
+            return (fetch.clone(), Some(Duty { fetch, driver }));
+        }
+        let driver = Arc::new(Driver);
+        let (cancel, cancelled) = oneshot::channel();
+        let fetch = self.begin(id, cancelled).shared();
+        state.flight = Some(Flight {
+            id,
+            fetch: fetch.clone(),
+            driver: Arc::downgrade(&driver),
+            _cancel: cancel,
+        });
+        (fetch.clone(), Some(Duty { fetch, driver }))
+    }
+
+    /// Holds the core weakly, so that a fetch in the background does not keep the source alive.
+    fn begin(
+        self: &Arc<Self>,
+        id: FetchId,
+        cancelled: oneshot::Receiver<()>,
+    ) -> BoxFuture<'static, FetchResult> {
+        let core = Arc::downgrade(self);
+        let fetch = Arc::clone(&self.fetch);
+        let runtime = Arc::clone(&self.runtime);
+        let timeout = self.fetch_timeout;
+        let attempt = async move {
+            let fetched = async move {
+                trace::fetch_started();
+                fetch().await
+            };
+            let limit = async move {
+                let given_up = select(runtime.sleep(timeout), cancelled);
+                given_up.await;
+            };
+            match select(pin!(fetched), pin!(limit)).await {
+                Either::Left((result, _)) => result,
+                Either::Right(((), _)) => Err(SourceError::timed_out(timeout)),
+            }
+        };
+        // A panic must not tear down whoever happens to poll.
+        let attempt = AssertUnwindSafe(attempt).catch_unwind();
+        let finished = async move {
+            let result = attempt
+                .await
+                .unwrap_or_else(|_| Err(SourceError::panicked()));
+            match core.upgrade() {
+                Some(core) => core.finish(id, result),
+                None => result,
+            }
+        };
+        finished.boxed()
+    }
+
+    fn finish(&self, id: FetchId, result: FetchResult) -> FetchResult {
+        let result = self.take_in(id, result);
+        // Without the lock: whoever hears of it may ask for a token in turn.
+        match &result {
+            Ok(token) => {
+                let left = |at: Instant| at.saturating_duration_since(self.runtime.now());
+                trace::fetch_succeeded(token.expiry().map(left));
+            }
+            Err(error) => trace::fetch_failed(error.kind()),
+        }
+        result
+    }
+
+    fn take_in(&self, id: FetchId, result: FetchResult) -> FetchResult {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let now = self.now();
+        let random = state.random.f64();
+        let result = result.and_then(|token| {
+            if token.is_rejected() {
+                return Err(SourceError::fetched_rejected());
+            }
+            let (held, expiry) = (token.clone(), token.expiry());
+            match state.machine.fetched(now, id, held, expiry, random) {
+                Ok(()) | Err(Refusal::GivenUp) => Ok(token),
+                Err(Refusal::Expired) => Err(SourceError::fetched_expired()),
+            }
+        });
+        if let Err(error) = &result {
+            state.machine.failed(now, id, error.clone(), random);
+        }
+        // Also on success: the next caller publishes the new token.
+        self.served.store(None);
+        // Not the last holder of the user's future: this is called from within it.
+        state.flight.take_if(|flight| flight.id == id);
+        result
+    }
+
+    /// Where nothing runs in the background, no timer ends a fetch: its callers do.
+    fn give_up_overdue(&self, state: &mut State, now: Now) -> Option<Flight> {
+        let id = state.machine.overdue(now)?;
+        let is_driven = |flight: &Flight| flight.driver.strong_count() > 0;
+        if state.flight.as_ref().is_some_and(is_driven) {
+            let error = SourceError::timed_out(self.fetch_timeout);
+            let random = state.random.f64();
+            state.machine.failed(now, id, error, random);
+        } else {
+            state.machine.abandon();
+        }
+        state.flight.take()
+    }
+}

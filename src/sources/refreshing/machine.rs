@@ -1,0 +1,298 @@
+//! The decisions of a source that fetches, as a pure state machine: a state, an event and the time
+//! give a new state and an answer. No I/O, no clock, no token, no lock.
+//!
+//! # Invariants
+//!
+//! The tests are in `tests/it`, and in `tests/it/machine.rs` where no file is named.
+//!
+//! INVARIANTS
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::policy::Policy;
+
+/// How long an answer holds before the clock on the wall has to be looked at again, and whether a
+/// fetch still has somebody who drives it.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One reading of both clocks. The monotonic one may stand still while the machine sleeps; the one
+/// on the wall may be set. The earlier expiry wins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) monotonic: Instant,
+    pub(crate) wall: SystemTime,
+}
+
+/// What a caller is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer<T, E> {
+    /// Take this token. Until `until`, all callers may do so without asking again, unless the token
+    /// is rejected and `despite_rejection` is not set. A `fetch` has to run meanwhile.
+    Serve {
+        token: T,
+        until: Instant,
+        despite_rejection: bool,
+        fetch: Option<FetchId>,
+    },
+    /// Wait for this fetch, which has to run.
+    Wait { fetch: FetchId },
+    /// There is no token, and the last fetch failed with this error a short time ago.
+    BackOff { error: E, retry_in: Duration },
+}
+
+/// One fetch. It begins when the machine first names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FetchId(u64);
+
+/// Why a token that was fetched is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It is past its expiry.
+    Expired,
+    /// This fetch was given up before it ended.
+    GivenUp,
+}
+
+/// `T` is the token and `E` the error of a fetch. The machine only hands them around.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine<T, E> {
+    policy: Policy,
+    held: Option<Held<T>>,
+    fetch: Option<Fetch>,
+    fetches: u64,
+    /// Failures in a row.
+    failures: u32,
+    retry: Option<Retry<E>>,
+    throttle: Throttle,
+}
+
+/// Set between a failure and the next success.
+#[derive(Clone, Debug)]
+struct Retry<E> {
+    at: Instant,
+    error: E,
+}
+
+/// The token that is held.
+#[derive(Clone, Debug)]
+struct Held<T> {
+    token: T,
+    since: Instant,
+    refresh_at: Option<Instant>,
+    serve_until: Option<Instant>,
+    serve_until_wall: Option<SystemTime>,
+    /// When it was last seen not to be rejected.
+    good_at: Instant,
+}
+
+/// The fetch that is under way.
+#[derive(Clone, Debug)]
+struct Fetch {
+    id: FetchId,
+    since: Instant,
+    replaces_rejected: bool,
+}
+
+/// Spaces the fetches that replace a rejected token.
+#[derive(Clone, Debug)]
+struct Throttle {
+    interval: Duration,
+    not_before: Option<Instant>,
+}
+
+impl<T: Clone, E: Clone> Machine<T, E> {
+    pub(crate) fn new(policy: Policy) -> Self {
+        let throttle = Throttle {
+            interval: policy.min_refresh_interval,
+            not_before: None,
+        };
+        Self {
+            policy,
+            held: None,
+            fetch: None,
+            fetches: 0,
+            failures: 0,
+            retry: None,
+            throttle,
+        }
+    }
+
+    /// A caller wants a token. `rejected` tells whether a server has refused one.
+    pub(crate) fn ask(&mut self, now: Now, rejected: impl Fn(&T) -> bool) -> Answer<T, E> {
+        self.drop_unusable(now);
+        let retry = self.retry.as_ref().filter(|retry| now.monotonic < retry.at);
+        let Some(held) = &mut self.held else {
+            return match (&self.fetch, retry) {
+                (None, Some(retry)) => Answer::BackOff {
+                    error: retry.error.clone(),
+                    retry_in: retry.at - now.monotonic,
+                },
+                _ => Answer::Wait {
+                    fetch: self.fetch(now).id,
+                },
+            };
+        };
+        let backing_off = retry.map(|retry| retry.at);
+        let token = held.token.clone();
+        let due = held.refresh_at.is_some_and(|at| at <= now.monotonic);
+        let check_at = now.monotonic + CHECK_INTERVAL;
+        let horizon = held.serve_until.map_or(check_at, |at| at.min(check_at));
+
+        if !rejected(&token) {
+            held.good_at = now.monotonic;
+            let wake_at = if due { backing_off } else { held.refresh_at };
+            let begin = due && backing_off.is_none();
+            let under_way = self.fetch.as_ref().map(|fetch| fetch.id);
+            return Answer::Serve {
+                token,
+                until: wake_at.map_or(horizon, |at| at.min(horizon)),
+                despite_rejection: false,
+                fetch: under_way.or_else(|| begin.then(|| self.fetch(now).id)),
+            };
+        }
+
+        let throttled = self
+            .throttle
+            .not_before
+            .filter(|&at| !due && now.monotonic < at);
+        let not_before = throttled.max(backing_off);
+        if let (None, Some(at)) = (&self.fetch, not_before) {
+            // One spurious 401 and an outage must not add up to a total outage.
+            return Answer::Serve {
+                token,
+                until: at.min(horizon),
+                despite_rejection: true,
+                fetch: None,
+            };
+        }
+        let fetch = self.fetch(now);
+        fetch.replaces_rejected = true;
+        Answer::Wait { fetch: fetch.id }
+    }
+
+    /// The user wants a new token, back-off or not.
+    pub(crate) fn refresh(&mut self, now: Now) -> FetchId {
+        self.fetch(now).id
+    }
+
+    /// The user wants the token never to be served again.
+    pub(crate) fn invalidate(&mut self) {
+        self.held = None;
+        self.retry = None;
+    }
+
+    /// A fetch has given a token that expires at `expiry`. `random` is from 0 to 1.
+    pub(crate) fn fetched(
+        &mut self,
+        now: Now,
+        id: FetchId,
+        token: T,
+        expiry: Option<Instant>,
+        random: f64,
+    ) -> Result<(), Refusal> {
+        if !self.is_under_way(id) {
+            return Err(Refusal::GivenUp);
+        }
+        if expiry.is_some_and(|at| at <= now.monotonic) {
+            return Err(Refusal::Expired);
+        }
+        self.hold(now, token, expiry, random);
+        Ok(())
+    }
+
+    /// Holds a token, and takes it for the result of the fetch under way, if there is one.
+    pub(crate) fn hold(&mut self, now: Now, token: T, expiry: Option<Instant>, random: f64) {
+        if let Some(fetch) = self.fetch.take().filter(|fetch| fetch.replaces_rejected) {
+            self.throttle_after(&fetch);
+        }
+        let lifetime = expiry.map(|at| at.saturating_duration_since(now.monotonic));
+        let schedule = self.policy.schedule(lifetime, random);
+        let after = |length| now.monotonic.checked_add(length);
+        self.held = Some(Held {
+            token,
+            since: now.monotonic,
+            refresh_at: schedule.refresh_after.and_then(after),
+            serve_until: schedule.serve_for.and_then(after),
+            serve_until_wall: schedule
+                .serve_for
+                .and_then(|length| now.wall.checked_add(length)),
+            good_at: now.monotonic,
+        });
+        self.failures = 0;
+        self.retry = None;
+    }
+
+    /// A fetch has failed. `random` is from 0 to 1.
+    pub(crate) fn failed(&mut self, now: Now, id: FetchId, error: E, random: f64) {
+        if !self.is_under_way(id) {
+            return;
+        }
+        self.fetch = None;
+        self.failures = self.failures.saturating_add(1);
+        let backoff = self.policy.backoff(self.failures, random);
+        let at = now.monotonic.checked_add(backoff);
+        self.retry = at.map(|at| Retry { at, error });
+    }
+
+    /// The fetch under way is forgotten: it did not end, and nobody waits for it.
+    pub(crate) fn abandon(&mut self) {
+        self.fetch = None;
+    }
+
+    /// The fetch that has been under way for longer than it may.
+    pub(crate) fn overdue(&self, now: Now) -> Option<FetchId> {
+        let fetch = self.fetch.as_ref()?;
+        let elapsed = now.monotonic.saturating_duration_since(fetch.since);
+        (elapsed >= self.policy.fetch_timeout).then_some(fetch.id)
+    }
+
+    /// The token that may be served now, rejected or not.
+    pub(crate) fn usable(&mut self, now: Now) -> Option<&T> {
+        self.drop_unusable(now);
+        self.held.as_ref().map(|held| &held.token)
+    }
+
+    fn drop_unusable(&mut self, now: Now) {
+        self.held.take_if(|held| {
+            held.serve_until.is_some_and(|at| at <= now.monotonic)
+                || held.serve_until_wall.is_some_and(|at| at <= now.wall)
+        });
+    }
+
+    fn is_under_way(&self, id: FetchId) -> bool {
+        self.fetch.as_ref().is_some_and(|fetch| fetch.id == id)
+    }
+
+    /// The fetch under way, which begins now if there is none.
+    fn fetch(&mut self, now: Now) -> &mut Fetch {
+        self.fetch.get_or_insert_with(|| {
+            self.fetches += 1;
+            Fetch {
+                id: FetchId(self.fetches),
+                since: now.monotonic,
+                replaces_rejected: false,
+            }
+        })
+    }
+
+    /// A token that was still good an interval after it came shows that the server takes tokens.
+    fn throttle_after(&mut self, fetch: &Fetch) {
+        let was_good_for = match &self.held {
+            Some(held) => held.good_at.saturating_duration_since(held.since),
+            None => Duration::ZERO,
+        };
+        let Throttle {
+            interval,
+            not_before,
+        } = &mut self.throttle;
+        let again = not_before.is_some() && was_good_for < *interval;
+        *interval = if again {
+            interval
+                .saturating_mul(2)
+                .min(self.policy.max_refresh_interval)
+        } else {
+            self.policy.min_refresh_interval
+        };
+        *not_before = fetch.since.checked_add(*interval);
+    }
+}

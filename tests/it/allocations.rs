@@ -1,0 +1,173 @@
+//! What a request costs: nothing on the heap when its token is at hand.
+
+use std::{
+    convert::Infallible,
+    future::Ready,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::task::noop_waker_ref;
+use http::{HeaderName, HeaderValue, Request, Response};
+use tower::{Layer, Service};
+use tower_bearer::{
+    BearerAuthLayer, BearerToken, FileToken, RefreshingToken, RotatingToken, StaticToken,
+    TokenSource, first_of,
+};
+
+use crate::{
+    allocator::allocations_in,
+    support::{Respond, poll},
+    virtual_time::VirtualTime,
+};
+
+fn token() -> BearerToken {
+    BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw").unwrap()
+}
+
+/// With eight headers, and room for one more.
+fn request(uri: &str) -> Request<()> {
+    let mut request = Request::get(uri).body(()).unwrap();
+    for index in 0..8 {
+        let name = HeaderName::try_from(format!("x-header-{index}")).unwrap();
+        request
+            .headers_mut()
+            .insert(name, HeaderValue::from_static("value"));
+    }
+    request.headers_mut().reserve(1);
+    request
+}
+
+/// Counts what a second request costs: the first may fill a cache.
+fn count<T: TokenSource>(layer: &BearerAuthLayer<T>, uri: &str) -> usize {
+    let mut service = layer.layer(Respond);
+    let mut send = |request| {
+        let mut cx = Context::from_waker(noop_waker_ref());
+        assert!(Service::<Request<()>>::poll_ready(&mut service, &mut cx).is_ready());
+        let mut response = service.call(request);
+        assert!(poll(&mut response).is_ready());
+    };
+    send(request(uri));
+    let request = request(uri);
+    allocations_in(|| send(request)).0
+}
+
+fn assert_none<T: TokenSource>(name: &str, source: T) {
+    let layer = BearerAuthLayer::new(source);
+    let scoped = layer.clone().for_origin("https://api.example.com").unwrap();
+    let scoped = scoped.for_origin("http://127.0.0.1:8080").unwrap();
+    for uri in [
+        "https://api.example.com/v1",
+        "http://127.0.0.1:8080/",
+        "http://localhost/",
+        "/path",
+    ] {
+        let counts = [
+            count(&layer, uri),
+            count(&scoped, uri),
+            count(&layer.clone().keep_existing(), uri),
+            count(&layer.clone().header_name(http::header::COOKIE), uri),
+            count(&layer.clone().replay_rejected(), uri),
+        ];
+        println!("{name} {uri}: {counts:?}");
+        assert_eq!(counts, [0; 5], "{name} {uri}");
+    }
+}
+
+#[test]
+fn a_request_whose_token_is_at_hand_allocates_nothing() {
+    assert_none("static", StaticToken::new(token()));
+    let expires = token().expires_in(Duration::from_secs(3600));
+    assert_none("static with an expiry", StaticToken::new(expires));
+    assert_none("rotating", RotatingToken::new(token()));
+    let shared: Arc<dyn TokenSource> = Arc::new(StaticToken::new(token()));
+    assert_none("dyn", shared);
+    let boxed: Box<dyn TokenSource> = Box::new(RotatingToken::new(token()));
+    assert_none("boxed", boxed);
+}
+
+#[test]
+fn a_request_whose_token_was_fetched_before_allocates_nothing() {
+    let time = VirtualTime::new();
+    let hour = Duration::from_secs(3600);
+    let fetch = move || async move { Ok::<_, Infallible>(token().expires_in(hour)) };
+    let source = RefreshingToken::builder(fetch)
+        .runtime(time.clone())
+        .build();
+    time.block_on(source.token()).unwrap();
+    assert_none("refreshing", source);
+
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("token");
+    std::fs::write(&path, "7Fjfp0ZBr1KtDRbnfVdmIw").unwrap();
+    assert_none(
+        "file",
+        FileToken::builder(path).runtime(time).build().unwrap(),
+    );
+
+    let chain = first_of(StaticToken::new(token()));
+    assert!(futures::executor::block_on(chain.token()).is_ok());
+    assert_none("chain", chain);
+}
+
+/// Once in a second of real time, one request pays for a look at the clock on the wall. So of many
+/// in a row, at least one does not.
+#[cfg(feature = "tokio")]
+#[test]
+fn a_request_on_the_coarse_clock_allocates_nothing() {
+    let source = RefreshingToken::new(|| async { Ok::<_, Infallible>(token()) });
+    futures::executor::block_on(source.token()).unwrap();
+    let layer = BearerAuthLayer::new(source);
+    let counts = (0..100).map(|_| count(&layer, "https://api.example.com/"));
+    assert_eq!(counts.min(), Some(0));
+}
+
+/// Counts its clones.
+struct Counted(Arc<AtomicUsize>);
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Service<Request<()>> for Counted {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<()>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        std::future::ready(Ok(Response::new(())))
+    }
+}
+
+#[test]
+fn the_inner_service_is_cloned_only_for_a_request_that_has_to_wait() {
+    let clones = Arc::new(AtomicUsize::new(0));
+    let source = RotatingToken::empty();
+    let mut service = BearerAuthLayer::new(source.clone()).layer(Counted(Arc::clone(&clones)));
+    let mut waiting = service.call(request("https://api.example.com/"));
+    assert!(poll(&mut waiting).is_pending());
+    assert_eq!(clones.load(Ordering::SeqCst), 1);
+    source.rotate(token());
+    assert!(poll(&mut waiting).is_ready());
+    let mut ready = service.call(request("https://api.example.com/"));
+    assert!(poll(&mut ready).is_ready());
+    assert_eq!(clones.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_clone_of_a_token_and_its_header_value_allocate_nothing() {
+    let token = token();
+    let (count, _) = allocations_in(|| (token.clone(), token.header_value()));
+    assert_eq!(count, 0);
+}

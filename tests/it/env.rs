@@ -1,0 +1,115 @@
+//! `EnvToken`: what a variable may hold, and what its errors say.
+
+use std::{error::Error, ffi::OsStr};
+
+use futures::future::FutureExt;
+use tower_bearer::{EnvToken, InvalidToken, SourceErrorKind, TokenSource};
+
+use crate::support::in_child;
+
+fn header(source: &EnvToken) -> String {
+    let token = source.token().now_or_never().unwrap().unwrap();
+    token.header_value().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn whitespace_around_the_value_is_trimmed() {
+    let variables = [
+        ("PLAIN", OsStr::new("abc")),
+        ("NEWLINE", OsStr::new("abc\n")),
+        ("CRLF", OsStr::new("abc\r\n")),
+        ("AROUND", OsStr::new(" \t abc \n\n")),
+    ];
+    in_child(
+        "env::whitespace_around_the_value_is_trimmed",
+        &variables,
+        || {
+            for name in ["PLAIN", "NEWLINE", "CRLF", "AROUND"] {
+                assert_eq!(
+                    header(&EnvToken::new(name).unwrap()),
+                    "Bearer abc",
+                    "{name}"
+                );
+            }
+        },
+    );
+}
+
+#[test]
+fn a_variable_that_is_not_set_is_absent() {
+    for name in ["TOWER_BEARER_NOT_SET", "", "A=B", "A\0B"] {
+        let error = EnvToken::new(name).unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Absent, "{name:?}");
+        let expected = format!("environment variable {name} is not set");
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn a_value_that_is_no_token_is_an_error_that_names_the_variable() {
+    let variables = [
+        ("EMPTY", OsStr::new("")),
+        ("BLANK", OsStr::new(" \n")),
+        ("INNER", OsStr::new("abc\ndef")),
+        ("COLON", OsStr::new("id:4711")),
+    ];
+    let test = "env::a_value_that_is_no_token_is_an_error_that_names_the_variable";
+    in_child(test, &variables, || {
+        let cases = [
+            ("EMPTY", "token is empty"),
+            ("BLANK", "token is empty"),
+            (
+                "INNER",
+                "token has a forbidden byte at offset 3 (line feed)",
+            ),
+            (
+                "COLON",
+                "token has a forbidden byte at offset 2 (not in the b64token alphabet of RFC 6750)",
+            ),
+        ];
+        for (name, cause) in cases {
+            let error = EnvToken::new(name).unwrap_err();
+            assert_eq!(error.kind(), SourceErrorKind::Invalid, "{name}");
+            let expected = format!("environment variable {name} does not hold a bearer token");
+            assert_eq!(error.to_string(), expected);
+            let source = error.source().unwrap();
+            assert!(source.is::<InvalidToken>());
+            assert_eq!(source.to_string(), cause);
+        }
+        assert_eq!(
+            header(&EnvToken::opaque("COLON").unwrap()),
+            "Bearer id:4711"
+        );
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_value_that_is_not_utf_8_is_an_error_that_names_the_variable() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let variables = [("LATIN", OsStr::from_bytes(b"abc\xe9"))];
+    let test = "env::a_value_that_is_not_utf_8_is_an_error_that_names_the_variable";
+    in_child(test, &variables, || {
+        let error = EnvToken::new("LATIN").unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Invalid);
+        assert_eq!(error.to_string(), "environment variable LATIN is not UTF-8");
+    });
+}
+
+#[test]
+fn the_variable_is_read_once_and_its_name_kept() {
+    let variables = [("TOKEN", OsStr::new("abc"))];
+    in_child(
+        "env::the_variable_is_read_once_and_its_name_kept",
+        &variables,
+        || {
+            let source = EnvToken::new("TOKEN").unwrap();
+            assert_eq!(source.name(), "TOKEN");
+            let first = source.token().now_or_never().unwrap().unwrap();
+            let second = source.clone().token().now_or_never().unwrap().unwrap();
+            first.reject();
+            assert!(second.is_rejected(), "the same token each time");
+        },
+    );
+}

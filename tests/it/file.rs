@@ -1,0 +1,257 @@
+//! `FileToken`: files that are replaced, broken, missing, and no files at all.
+
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use futures::executor::block_on;
+use tempfile::TempDir;
+use tower_bearer::{FileToken, SourceErrorKind, TokenSource};
+
+use crate::{
+    refreshing::{MINUTE, SECOND},
+    virtual_time::VirtualTime,
+};
+
+/// A token file. Nothing runs in the background, so that a caller waits for each read.
+struct Fixture {
+    directory: TempDir,
+    time: VirtualTime,
+}
+
+impl Fixture {
+    fn with(text: impl AsRef<[u8]>) -> Self {
+        let fixture = Self {
+            directory: TempDir::new().unwrap(),
+            time: VirtualTime::caller_driven(),
+        };
+        fs::write(fixture.path(), text).unwrap();
+        fixture
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("token")
+    }
+
+    fn source(&self) -> FileToken {
+        FileToken::builder(self.path())
+            .runtime(self.time.clone())
+            .build()
+            .unwrap()
+    }
+
+    fn replace(&self, text: &str) {
+        let new = self.directory.path().join("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.path()).unwrap();
+    }
+
+    /// The kind and the whole chain of the error that the file gives.
+    fn error(&self) -> (SourceErrorKind, String) {
+        let error = FileToken::new(self.path()).unwrap_err();
+        let mut chain = error.to_string();
+        assert!(chain.contains(self.path().to_str().unwrap()), "{chain}");
+        let mut next = error.source();
+        while let Some(source) = next {
+            chain = format!("{chain}: {source}");
+            next = source.source();
+        }
+        (error.kind(), chain)
+    }
+}
+
+fn header(source: &FileToken) -> String {
+    let token = block_on(source.token()).unwrap();
+    token.header_value().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn whitespace_around_the_token_is_dropped() {
+    let file = Fixture::with("\n  first\r\n\n");
+    assert_eq!(header(&file.source()), "Bearer first");
+}
+
+#[test]
+fn a_renamed_file_is_read_after_a_minute() {
+    let file = Fixture::with("first");
+    let source = file.source();
+    file.replace("second");
+    file.time.advance(MINUTE - SECOND);
+    assert_eq!(header(&source), "Bearer first");
+    file.time.advance(SECOND);
+    assert_eq!(header(&source), "Bearer second");
+}
+
+#[test]
+fn a_rejected_token_has_the_file_read_at_once() {
+    let file = Fixture::with("first");
+    let source = file.source();
+    file.replace("second");
+    block_on(source.token()).unwrap().reject();
+    assert_eq!(header(&source), "Bearer second");
+}
+
+#[test]
+fn a_rejected_token_that_is_still_in_the_file_is_sent_again() {
+    let file = Fixture::with("first");
+    let source = file.source();
+    block_on(source.token()).unwrap().reject();
+    assert_eq!(header(&source), "Bearer first");
+    file.replace("second");
+    file.time.advance(MINUTE);
+    assert_eq!(header(&source), "Bearer second");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_swap_of_symbolic_links_as_kubernetes_does_it_is_followed() {
+    use std::os::unix::fs::symlink;
+
+    let directory = TempDir::new().unwrap();
+    let volume = directory.path();
+    let publish = |version: &str| {
+        fs::create_dir(volume.join(version)).unwrap();
+        fs::write(volume.join(version).join("token"), version).unwrap();
+        symlink(version, volume.join("..data_tmp")).unwrap();
+        fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
+    };
+    publish("first");
+    symlink("..data/token", volume.join("token")).unwrap();
+    let time = VirtualTime::caller_driven();
+    let source = FileToken::builder(volume.join("token"))
+        .runtime(time.clone())
+        .build()
+        .unwrap();
+    publish("second");
+    fs::remove_dir_all(volume.join("first")).unwrap();
+    assert_eq!(header(&source), "Bearer first");
+    time.advance(MINUTE);
+    assert_eq!(header(&source), "Bearer second");
+}
+
+#[test]
+fn a_broken_file_keeps_the_last_token_until_a_later_read_mends_it() {
+    type Break = fn(&Path);
+    let breakages: [(&str, Break); 6] = [
+        ("truncated", |path| fs::write(path, "").unwrap()),
+        ("only whitespace", |path| fs::write(path, " \n").unwrap()),
+        ("half-written", |path| fs::write(path, "seco\0").unwrap()),
+        ("deleted", |path| fs::remove_file(path).unwrap()),
+        ("over-long", |path| {
+            fs::write(path, "x".repeat(65_537)).unwrap();
+        }),
+        ("a directory", |path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        }),
+    ];
+    for (name, break_it) in breakages {
+        let file = Fixture::with("first");
+        let source = file.source();
+        break_it(&file.path());
+        for _ in 0..5 {
+            file.time.advance(MINUTE);
+            assert_eq!(header(&source), "Bearer first", "{name}");
+        }
+        if file.path().is_dir() {
+            fs::remove_dir(file.path()).unwrap();
+        }
+        fs::write(file.path(), "second").unwrap();
+        file.time.advance(MINUTE);
+        assert_eq!(header(&source), "Bearer second", "{name}");
+    }
+}
+
+#[test]
+fn what_is_wrong_at_start_up_is_an_error_that_names_the_file() {
+    let too_long = [b'x'].repeat(65_537);
+    let cases: [(&[u8], &str); 5] = [
+        (b"", "does not hold a bearer token: token is empty"),
+        (b" \n\t", "does not hold a bearer token: token is empty"),
+        (
+            b"two words",
+            "does not hold a bearer token: token has a forbidden byte at offset 3 (space)",
+        ),
+        (b"\xff\xfe", "is not UTF-8"),
+        (&too_long, "is over 64 KiB long"),
+    ];
+    for (text, expected) in cases {
+        let (kind, chain) = Fixture::with(text).error();
+        assert_eq!(kind, SourceErrorKind::Invalid, "{chain}");
+        assert!(chain.ends_with(expected), "{chain}");
+    }
+    let file = Fixture::with("first");
+    fs::remove_file(file.path()).unwrap();
+    let (kind, chain) = file.error();
+    assert_eq!(kind, SourceErrorKind::Absent);
+    assert!(chain.contains("does not exist"), "{chain}");
+    fs::create_dir(file.path()).unwrap();
+    let (kind, chain) = file.error();
+    assert_eq!(kind, SourceErrorKind::Invalid);
+    assert!(chain.ends_with("is not a regular file"), "{chain}");
+}
+
+#[test]
+fn a_file_of_just_64_kib_is_read() {
+    let file = Fixture::with("x".repeat(65_536));
+    assert_eq!(header(&file.source()).len(), "Bearer ".len() + 65_536);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_its_place_is_an_error_and_does_not_hang() {
+    let file = Fixture::with("first");
+    let source = file.source();
+    fs::remove_file(file.path()).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(file.path())
+        .status();
+    assert!(made.unwrap().success());
+    let (kind, chain) = file.error();
+    assert_eq!(kind, SourceErrorKind::Invalid);
+    assert!(chain.ends_with("is not a regular file"), "{chain}");
+    file.time.advance(MINUTE);
+    assert_eq!(header(&source), "Bearer first");
+}
+
+/// Root may read everything; a path through a file cannot be read even by root.
+#[cfg(unix)]
+#[test]
+fn a_file_that_may_not_be_read_any_more_keeps_the_last_token() {
+    let directory = TempDir::new().unwrap();
+    let folder = directory.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("token"), "first").unwrap();
+    let time = VirtualTime::caller_driven();
+    let path = folder.join("token");
+    let source = FileToken::builder(&path)
+        .runtime(time.clone())
+        .build()
+        .unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(&folder, "a file where the folder was").unwrap();
+    assert_eq!(
+        FileToken::new(&path).unwrap_err().kind(),
+        SourceErrorKind::Failed
+    );
+    time.advance(MINUTE);
+    assert_eq!(header(&source), "Bearer first");
+}
+
+#[test]
+fn an_opaque_token_and_another_interval_are_settings() {
+    let file = Fixture::with("id:1");
+    assert!(FileToken::new(file.path()).is_err());
+    let source = FileToken::builder(file.path())
+        .opaque()
+        .reread_every(SECOND)
+        .runtime(file.time.clone())
+        .build()
+        .unwrap();
+    assert_eq!(header(&source), "Bearer id:1");
+    file.replace("id:2");
+    file.time.advance(SECOND);
+    assert_eq!(header(&source), "Bearer id:2");
+}

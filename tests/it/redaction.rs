@@ -1,0 +1,226 @@
+//! No `Debug`, no `Display` and no error ever shows a token.
+
+use std::{
+    convert::Infallible,
+    error::Error as StdError,
+    fmt::{self, Debug, Display},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::future::FutureExt;
+use http::Request;
+use tower::{Layer, Service};
+use tower_bearer::{
+    BearerAuthLayer, BearerToken, CallerDriven, EnvToken, FileToken, RefreshingToken,
+    RotatingToken, SourceError, SourceErrorKind, StaticToken, TokenFuture, TokenSource, first_of,
+    source_fn,
+};
+
+use crate::support::{Respond, in_child, poll};
+
+const SECRET: &str = "7Fjfp0ZBr1KtDRbnfVdmIw";
+
+fn token() -> BearerToken {
+    BearerToken::new(SECRET).unwrap()
+}
+
+/// Fails if four bytes in a row of the secret are shown.
+fn assert_hidden(name: &str, shown: &str) {
+    let windows = SECRET.as_bytes().windows(4);
+    for part in windows.map(|part| std::str::from_utf8(part).unwrap()) {
+        assert!(!shown.contains(part), "{name} shows the token: {shown}");
+    }
+}
+
+fn assert_debug_hidden(name: &str, value: &dyn Debug) {
+    assert_hidden(name, &format!("{value:?}"));
+    assert_hidden(name, &format!("{value:#?}"));
+}
+
+fn assert_chain_hidden(name: &str, error: &(dyn StdError + 'static)) {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        assert_hidden(name, &error.to_string());
+        assert_debug_hidden(name, &error);
+        next = error.source();
+    }
+}
+
+fn request() -> Request<()> {
+    Request::get("https://api.example.com/").body(()).unwrap()
+}
+
+#[test]
+fn no_type_that_holds_a_token_shows_it() {
+    let fetch = || async { Ok::<_, Infallible>(token()) };
+    let refreshing = RefreshingToken::new(fetch);
+    futures::executor::block_on(refreshing.token()).unwrap();
+    let builder = RefreshingToken::builder(fetch).first_token(token());
+    let rotating = RotatingToken::new(token());
+    let layer = BearerAuthLayer::new(rotating.clone()).replay_rejected();
+    let shared: Arc<dyn TokenSource> = Arc::new(rotating.clone());
+    let values: [(&str, &dyn Debug); 14] = [
+        ("BearerToken", &token()),
+        ("BearerToken", &token().expires_in(Duration::from_secs(60))),
+        ("StaticToken", &StaticToken::new(token())),
+        ("RotatingToken", &rotating),
+        ("RefreshingToken", &refreshing),
+        ("RefreshingTokenBuilder", &builder),
+        ("SourceFn", &source_fn(fetch)),
+        ("Chain", &first_of(StaticToken::new(token()))),
+        ("TokenFuture", &TokenFuture::from(token())),
+        (
+            "TokenFuture",
+            &TokenFuture::pending(std::future::ready(Ok(token()))),
+        ),
+        ("BearerAuthLayer", &layer),
+        ("BearerAuth", &layer.layer(Respond)),
+        ("BearerAuth", &BearerAuthLayer::new(shared).layer(Respond)),
+        ("CallerDriven", &CallerDriven::new()),
+    ];
+    for (name, value) in values {
+        assert_debug_hidden(name, value);
+    }
+}
+
+#[test]
+fn a_response_future_does_not_show_it_in_any_state() {
+    let source = RotatingToken::empty();
+    let mut service = BearerAuthLayer::new(source.clone()).layer(Respond);
+    let mut waiting = service.call(request());
+    assert!(poll(&mut waiting).is_pending());
+    assert_debug_hidden("waiting for a token", &waiting);
+    source.rotate(token());
+    let mut ready = service.call(request());
+    assert_debug_hidden("waiting for the response", &ready);
+    assert!(poll(&mut ready).is_ready() && poll(&mut waiting).is_ready());
+    assert_debug_hidden("finished", &ready);
+    let refused = service.call(Request::get("http://api.example.com/").body(()).unwrap());
+    assert_debug_hidden("refused", &refused);
+}
+
+#[test]
+fn a_request_that_carries_it_does_not_show_it() {
+    let mut service = BearerAuthLayer::new(StaticToken::new(token())).layer(tower::service_fn(
+        |request: Request<()>| async move {
+            assert!(request.headers().contains_key("authorization"));
+            assert_debug_hidden("Request", &request);
+            Ok::<_, Infallible>(http::Response::new(()))
+        },
+    ));
+    service.call(request()).now_or_never().unwrap().unwrap();
+}
+
+#[test]
+fn an_environment_variable_is_not_shown() {
+    let bad = format!("{SECRET} {SECRET}");
+    let variables = [("GOOD", SECRET.as_ref()), ("BAD", bad.as_ref())];
+    in_child(
+        "redaction::an_environment_variable_is_not_shown",
+        &variables,
+        || {
+            assert_debug_hidden("EnvToken", &EnvToken::new("GOOD").unwrap());
+            assert_chain_hidden("EnvToken", &EnvToken::new("BAD").unwrap_err());
+            assert_chain_hidden("EnvToken", &EnvToken::opaque("BAD").unwrap_err());
+        },
+    );
+}
+
+#[test]
+fn a_file_is_not_shown() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("token");
+    std::fs::write(&path, SECRET).unwrap();
+    assert_debug_hidden("FileToken", &FileToken::new(&path).unwrap());
+    assert_debug_hidden("FileTokenBuilder", &FileToken::builder(&path));
+    std::fs::write(&path, format!("{SECRET}\0")).unwrap();
+    assert_chain_hidden("FileToken", &FileToken::new(&path).unwrap_err());
+}
+
+#[test]
+fn the_error_of_an_invalid_token_does_not_show_it() {
+    for ending in ["\n", " x", "\u{e9}", "\0", ":", "=a"] {
+        let error = BearerToken::new(format!("{SECRET}{ending}")).unwrap_err();
+        assert_chain_hidden("InvalidToken", &error);
+        assert_chain_hidden("SourceError", &SourceError::from(error));
+    }
+    let long = SECRET.repeat(4_000);
+    assert_chain_hidden("InvalidToken", &BearerToken::opaque(long).unwrap_err());
+}
+
+/// As an HTTP client's error: its `Debug` shows the response, its `Display` does not.
+struct WithBody(String);
+
+impl Debug for WithBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WithBody({})", self.0)
+    }
+}
+
+impl Display for WithBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the response could not be parsed")
+    }
+}
+
+impl StdError for WithBody {}
+
+#[test]
+fn a_response_body_in_the_error_of_a_fetch_is_not_shown() {
+    let fetch = || async { Err::<BearerToken, _>(WithBody(SECRET.into())) };
+    let refreshing = RefreshingToken::builder(fetch)
+        .runtime(CallerDriven::new())
+        .build();
+    let errors = [
+        futures::executor::block_on(source_fn(fetch).token()).unwrap_err(),
+        futures::executor::block_on(refreshing.token()).unwrap_err(),
+        futures::executor::block_on(refreshing.refresh_now()).unwrap_err(),
+        SourceError::with_source(
+            SourceErrorKind::Failed,
+            "it failed",
+            WithBody(SECRET.into()),
+        ),
+    ];
+    for error in errors {
+        assert_debug_hidden("SourceError", &error);
+        assert_hidden("SourceError", &error.to_string());
+        assert!(error.source().is_some(), "the source is kept");
+        let source = source_fn(move || {
+            let error = error.clone();
+            async { Err::<BearerToken, _>(error) }
+        });
+        let mut service = BearerAuthLayer::new(source).layer(Respond);
+        let error = futures::executor::block_on(service.call(request())).unwrap_err();
+        assert_debug_hidden("Error", &error);
+        assert_hidden("Error", &error.to_string());
+    }
+}
+
+#[test]
+fn a_panic_in_a_fetch_does_not_put_its_message_in_the_error() {
+    let fetch = || async {
+        if true {
+            std::panic::resume_unwind(Box::new(format!("bad response: {SECRET}")));
+        }
+        Ok::<_, Infallible>(token())
+    };
+    let source = RefreshingToken::builder(fetch)
+        .runtime(CallerDriven::new())
+        .build();
+    let error = futures::executor::block_on(source.token()).unwrap_err();
+    assert_chain_hidden("SourceError", &error);
+}
+
+#[test]
+fn a_refusal_shows_the_host_and_nothing_else_of_the_uri() {
+    let mut service = BearerAuthLayer::new(StaticToken::new(token())).layer(Respond);
+    let uri = format!("http://user:{SECRET}@api.example.com/{SECRET}?token={SECRET}");
+    let request = Request::get(uri).body(()).unwrap();
+    let error = service.call(request).now_or_never().unwrap().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "refused to send a bearer token over plaintext http to api.example.com: use https"
+    );
+    assert_chain_hidden("Error", &*error);
+}

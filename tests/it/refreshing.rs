@@ -1,0 +1,501 @@
+//! `RefreshingToken`: one fetch for all, ahead of expiry, in the background.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures::{
+    channel::oneshot,
+    future::{FutureExt, join_all},
+    task::noop_waker_ref,
+};
+use tower_bearer::{
+    BearerToken, RefreshingToken, RefreshingTokenBuilder, Runtime, TokenFuture, TokenSource,
+};
+
+use crate::virtual_time::VirtualTime;
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+/// What a fetch is to do.
+pub(crate) enum Script {
+    /// Give a token with this lifetime.
+    Token(Option<Duration>),
+    /// Give this very token.
+    Same(BearerToken),
+    Fail,
+    Panic,
+    /// Never end.
+    Hang,
+    /// Give a token that lives for an hour once the test says so.
+    When(oneshot::Receiver<()>),
+    /// Take this long.
+    Slow(Duration),
+}
+
+/// A token endpoint in virtual time. Its tokens are `token-1`, `token-2` and so on.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) time: VirtualTime,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    fetches: Vec<Instant>,
+    script: VecDeque<Script>,
+    otherwise: fn() -> Script,
+}
+
+impl Endpoint {
+    pub(crate) fn new(otherwise: fn() -> Script) -> Self {
+        Self::on(VirtualTime::new(), otherwise)
+    }
+
+    pub(crate) fn on(time: VirtualTime, otherwise: fn() -> Script) -> Self {
+        let state = State {
+            fetches: Vec::new(),
+            script: VecDeque::new(),
+            otherwise,
+        };
+        let state = Arc::new(Mutex::new(state));
+        Self { time, state }
+    }
+
+    pub(crate) fn script(&self, steps: impl IntoIterator<Item = Script>) {
+        self.state.lock().unwrap().script.extend(steps);
+    }
+
+    pub(crate) fn otherwise(&self, otherwise: fn() -> Script) {
+        self.state.lock().unwrap().otherwise = otherwise;
+    }
+
+    pub(crate) fn fetches(&self) -> usize {
+        self.state.lock().unwrap().fetches.len()
+    }
+
+    /// When the last fetch began.
+    pub(crate) fn last_fetch(&self) -> Instant {
+        *self.state.lock().unwrap().fetches.last().unwrap()
+    }
+
+    pub(crate) fn builder(&self) -> RefreshingTokenBuilder {
+        let endpoint = self.clone();
+        let fetch = move || endpoint.clone().fetch();
+        RefreshingToken::builder(fetch)
+            .runtime(self.time.clone())
+            .random_seed(7)
+    }
+
+    pub(crate) fn source(&self) -> RefreshingToken {
+        self.builder().build()
+    }
+
+    async fn fetch(self) -> Result<BearerToken, std::io::Error> {
+        let (count, step) = {
+            let mut state = self.state.lock().unwrap();
+            state.fetches.push(self.time.now());
+            let next = state.script.pop_front();
+            (state.fetches.len(), next.unwrap_or_else(state.otherwise))
+        };
+        let lifetime = match step {
+            Script::Token(lifetime) => lifetime,
+            Script::Same(token) => return Ok(token),
+            Script::Fail => return Err(std::io::Error::other("the endpoint is down")),
+            Script::Panic => panic!("the fetch function has a bug"),
+            Script::Hang => std::future::pending().await,
+            Script::When(signal) => {
+                signal.await.unwrap();
+                Some(HOUR)
+            }
+            Script::Slow(duration) => {
+                self.time.sleep(duration).await;
+                Some(HOUR)
+            }
+        };
+        let token = BearerToken::new(format!("token-{count}")).unwrap();
+        Ok(match lifetime {
+            Some(lifetime) => token.expires_at(self.time.now() + lifetime),
+            None => token,
+        })
+    }
+}
+
+pub(crate) fn one_hour() -> Script {
+    Script::Token(Some(HOUR))
+}
+
+/// The token that comes without time passing, by its number.
+pub(crate) fn number(endpoint: &Endpoint, source: &impl TokenSource) -> u32 {
+    number_of(&endpoint.time.block_on(source.token()).unwrap())
+}
+
+pub(crate) fn number_of(token: &BearerToken) -> u32 {
+    let header = token.header_value();
+    let text = header.to_str().unwrap();
+    text.strip_prefix("Bearer token-").unwrap().parse().unwrap()
+}
+
+/// A caller who waits.
+pub(crate) fn waiting(source: &impl TokenSource) -> TokenFuture {
+    let mut future = source.token();
+    assert!(poll(&mut future).is_pending(), "the caller does not wait");
+    future
+}
+
+pub(crate) fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(noop_waker_ref()))
+}
+
+#[test]
+fn nothing_is_fetched_before_the_first_request() {
+    let endpoint = Endpoint::new(one_hour);
+    let source = endpoint.source();
+    endpoint.time.advance(HOUR);
+    assert_eq!(endpoint.fetches(), 0);
+    assert_eq!(number(&endpoint, &source), 1);
+}
+
+#[test]
+fn ten_thousand_callers_cost_one_fetch() {
+    let endpoint = Endpoint::new(one_hour);
+    let (go, signal) = oneshot::channel();
+    endpoint.script([Script::When(signal)]);
+    let source = endpoint.source();
+    let callers: Vec<_> = (0..10_000).map(|_| waiting(&source)).collect();
+    go.send(()).unwrap();
+    let tokens = endpoint.time.block_on(join_all(callers));
+    assert!(
+        tokens
+            .into_iter()
+            .all(|token| number_of(&token.unwrap()) == 1)
+    );
+    assert_eq!(endpoint.fetches(), 1);
+}
+
+#[test]
+fn whoever_is_cancelled_the_others_get_the_token_of_that_fetch() {
+    for time in [VirtualTime::new, VirtualTime::caller_driven] {
+        // Each subset of four callers stays, the others leave, at three moments.
+        for stay in 1_u32..16 {
+            for polls_before in 0..3 {
+                let endpoint = Endpoint::on(time(), one_hour);
+                let (go, signal) = oneshot::channel();
+                endpoint.script([Script::When(signal)]);
+                let source = endpoint.source();
+                let mut callers: Vec<_> = (0..4).map(|_| waiting(&source)).collect();
+                for _ in 0..polls_before {
+                    endpoint.time.run();
+                    assert!(callers.iter_mut().all(|caller| poll(caller).is_pending()));
+                }
+                let mut index = 0;
+                callers.retain(|_| {
+                    index += 1;
+                    stay & (1 << (index - 1)) != 0
+                });
+                go.send(()).unwrap();
+                for token in endpoint.time.block_on(join_all(callers)) {
+                    assert_eq!(number_of(&token.unwrap()), 1, "stay {stay:b}");
+                }
+                assert_eq!(endpoint.fetches(), 1, "stay {stay:b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fetch_that_ends_after_all_callers_are_gone_counts() {
+    let endpoint = Endpoint::new(one_hour);
+    let (go, signal) = oneshot::channel();
+    endpoint.script([Script::When(signal)]);
+    let source = endpoint.source();
+    drop(waiting(&source));
+    endpoint.time.run();
+    go.send(()).unwrap();
+    endpoint.time.run();
+    assert_eq!(number(&endpoint, &source), 1);
+    assert_eq!(endpoint.fetches(), 1);
+}
+
+#[test]
+fn with_no_runtime_the_next_caller_resumes_the_fetch_that_all_have_left() {
+    let endpoint = Endpoint::on(VirtualTime::caller_driven(), one_hour);
+    let (go, signal) = oneshot::channel();
+    endpoint.script([Script::When(signal)]);
+    let source = endpoint.source();
+    drop(waiting(&source));
+    go.send(()).unwrap();
+    assert_eq!(number(&endpoint, &source), 1);
+    assert_eq!(endpoint.fetches(), 1);
+}
+
+#[test]
+fn a_token_is_refreshed_in_the_background_while_the_old_one_is_served() {
+    let endpoint = Endpoint::new(one_hour);
+    let (go, signal) = oneshot::channel();
+    endpoint.script([Script::Token(Some(HOUR)), Script::When(signal)]);
+    let source = endpoint.source();
+    assert_eq!(number(&endpoint, &source), 1);
+    // 55 minutes, and up to 6 earlier.
+    endpoint.time.advance(49 * MINUTE - SECOND);
+    assert_eq!(number(&endpoint, &source), 1);
+    endpoint.time.run();
+    assert_eq!(endpoint.fetches(), 1, "too early");
+    endpoint.time.advance(6 * MINUTE + SECOND);
+    assert!(source.token().now_or_never().is_some(), "a caller waits");
+    endpoint.time.run();
+    assert_eq!(endpoint.fetches(), 2);
+    for _ in 0..10 {
+        let token = source.token().now_or_never().expect("a caller waits");
+        assert_eq!(number_of(&token.unwrap()), 1);
+        endpoint.time.run();
+    }
+    go.send(()).unwrap();
+    endpoint.time.run();
+    let token = source.token().now_or_never().expect("a caller waits");
+    assert_eq!(number_of(&token.unwrap()), 2);
+    assert_eq!(endpoint.fetches(), 2);
+}
+
+#[test]
+fn clients_that_start_together_do_not_refresh_together() {
+    let mut refreshed_after = Vec::new();
+    for seed in 0..40 {
+        let endpoint = Endpoint::new(one_hour);
+        let source = endpoint.builder().random_seed(seed).build();
+        number(&endpoint, &source);
+        let start = endpoint.last_fetch();
+        while endpoint.fetches() == 1 {
+            endpoint.time.advance(SECOND);
+            number(&endpoint, &source);
+            endpoint.time.run();
+        }
+        refreshed_after.push(endpoint.last_fetch() - start);
+    }
+    let (earliest, latest) = (refreshed_after.iter().min(), refreshed_after.iter().max());
+    assert!(*earliest.unwrap() >= 49 * MINUTE, "{earliest:?}");
+    assert!(*latest.unwrap() <= 55 * MINUTE + SECOND, "{latest:?}");
+    assert!(*latest.unwrap() - *earliest.unwrap() > 4 * MINUTE);
+}
+
+#[test]
+fn a_token_is_not_served_in_the_last_moments_of_its_life() {
+    for (lifetime, margin) in [(HOUR, 10 * SECOND), (100 * SECOND, 5 * SECOND)] {
+        let endpoint = Endpoint::new(|| Script::Hang);
+        endpoint.script([Script::Token(Some(lifetime))]);
+        let source = endpoint.source();
+        assert_eq!(number(&endpoint, &source), 1);
+        endpoint.time.advance(lifetime - margin - SECOND);
+        assert_eq!(number(&endpoint, &source), 1, "{lifetime:?}");
+        endpoint.time.advance(SECOND);
+        drop(waiting(&source));
+    }
+}
+
+#[test]
+fn a_token_without_expiry_is_kept() {
+    let endpoint = Endpoint::new(|| Script::Token(None));
+    let source = endpoint.source();
+    for _ in 0..1_000 {
+        assert_eq!(number(&endpoint, &source), 1);
+        endpoint.time.advance(24 * HOUR);
+    }
+}
+
+#[test]
+fn a_token_that_expired_while_the_machine_slept_is_not_served() {
+    let endpoint = Endpoint::new(one_hour);
+    let source = endpoint.source();
+    assert_eq!(number(&endpoint, &source), 1);
+    endpoint.time.suspend(2 * HOUR);
+    // The clock on the wall is looked at once in a second.
+    endpoint.time.advance(SECOND);
+    assert_eq!(number(&endpoint, &source), 2);
+}
+
+#[test]
+fn after_a_sleep_that_nobody_saw_the_next_401_mends_it() {
+    let endpoint = Endpoint::new(one_hour);
+    let source = endpoint.source();
+    assert_eq!(number(&endpoint, &source), 1);
+    // Served without a look at the clock on the wall for a second from here.
+    assert_eq!(number(&endpoint, &source), 1);
+    endpoint.time.suspend(2 * HOUR);
+    let token = endpoint.time.block_on(source.token()).unwrap();
+    token.reject();
+    assert_eq!(number(&endpoint, &source), 2);
+}
+
+#[test]
+fn with_no_runtime_one_caller_drives_the_refresh_and_the_others_are_served() {
+    let endpoint = Endpoint::on(VirtualTime::caller_driven(), one_hour);
+    let (go, signal) = oneshot::channel();
+    endpoint.script([Script::Token(Some(HOUR)), Script::When(signal)]);
+    let source = endpoint.source();
+    assert_eq!(number(&endpoint, &source), 1);
+    endpoint.time.advance(56 * MINUTE);
+    let driver = waiting(&source);
+    for _ in 0..10 {
+        let token = source
+            .token()
+            .now_or_never()
+            .expect("a second caller waits");
+        assert_eq!(number_of(&token.unwrap()), 1);
+        endpoint.time.advance(SECOND);
+    }
+    go.send(()).unwrap();
+    assert_eq!(number_of(&endpoint.time.block_on(driver).unwrap()), 2);
+    assert_eq!(number(&endpoint, &source), 2);
+    assert_eq!(endpoint.fetches(), 2);
+}
+
+#[test]
+fn with_no_runtime_another_caller_takes_over_from_one_who_leaves() {
+    let endpoint = Endpoint::on(VirtualTime::caller_driven(), one_hour);
+    let (go, signal) = oneshot::channel();
+    endpoint.script([Script::Token(Some(HOUR)), Script::When(signal)]);
+    let source = endpoint.source();
+    number(&endpoint, &source);
+    endpoint.time.advance(56 * MINUTE);
+    drop(waiting(&source));
+    endpoint.time.advance(SECOND);
+    let driver = waiting(&source);
+    go.send(()).unwrap();
+    assert_eq!(number_of(&endpoint.time.block_on(driver).unwrap()), 2);
+    assert_eq!(endpoint.fetches(), 2);
+}
+
+#[test]
+fn refresh_now_fetches_although_the_token_is_good_and_others_are_served_meanwhile() {
+    let endpoint = Endpoint::new(one_hour);
+    let (go, signal) = oneshot::channel();
+    endpoint.script([Script::Token(Some(HOUR)), Script::When(signal)]);
+    let source = endpoint.source();
+    assert_eq!(number(&endpoint, &source), 1);
+    let (first, second) = (source.refresh_now(), source.refresh_now());
+    endpoint.time.run();
+    assert_eq!(number(&endpoint, &source), 1);
+    go.send(()).unwrap();
+    assert_eq!(number_of(&endpoint.time.block_on(first).unwrap()), 2);
+    assert_eq!(number_of(&endpoint.time.block_on(second).unwrap()), 2);
+    assert_eq!(number(&endpoint, &source), 2);
+    assert_eq!(endpoint.fetches(), 2);
+}
+
+#[test]
+fn a_refresh_that_nobody_waits_for_counts() {
+    let endpoint = Endpoint::new(one_hour);
+    let source = endpoint.source();
+    assert_eq!(number(&endpoint, &source), 1);
+    drop(source.refresh_now());
+    endpoint.time.run();
+    assert_eq!(number(&endpoint, &source), 2);
+}
+
+#[test]
+fn an_invalidated_token_is_not_served_again_even_if_no_other_can_be_had() {
+    let endpoint = Endpoint::new(|| Script::Fail);
+    endpoint.script([Script::Token(Some(HOUR))]);
+    let source = endpoint.source();
+    assert_eq!(number(&endpoint, &source), 1);
+    source.clone().invalidate();
+    assert!(endpoint.time.block_on(source.token()).is_err());
+}
+
+#[test]
+fn a_first_token_is_served_without_a_fetch() {
+    let endpoint = Endpoint::new(one_hour);
+    let first = BearerToken::new("token-0").unwrap();
+    let source = endpoint
+        .builder()
+        .first_token(first.expires_at(endpoint.time.now() + HOUR))
+        .build();
+    assert_eq!(number(&endpoint, &source), 0);
+    endpoint.time.advance(HOUR);
+    assert_eq!(number(&endpoint, &source), 1);
+}
+
+#[test]
+fn the_last_handle_stops_what_runs_in_the_background() {
+    let endpoint = Endpoint::new(|| Script::Hang);
+    endpoint.script([Script::Token(Some(HOUR))]);
+    let source = endpoint.source();
+    number(&endpoint, &source);
+    let other = source.clone();
+    drop(source.refresh_now());
+    endpoint.time.run();
+    assert_eq!(endpoint.time.tasks(), 1);
+    drop(source);
+    endpoint.time.run();
+    assert_eq!(endpoint.time.tasks(), 1, "another handle is left");
+    drop(other);
+    endpoint.time.run();
+    assert_eq!(endpoint.time.tasks(), 0);
+}
+
+#[test]
+fn a_request_that_waits_keeps_its_source_alive() {
+    for time in [VirtualTime::new(), VirtualTime::caller_driven()] {
+        let endpoint = Endpoint::on(time, one_hour);
+        let (go, signal) = oneshot::channel();
+        endpoint.script([Script::When(signal)]);
+        let source = endpoint.source();
+        let caller = waiting(&source);
+        drop(source);
+        endpoint.time.run();
+        go.send(()).unwrap();
+        assert_eq!(number_of(&endpoint.time.block_on(caller).unwrap()), 1);
+    }
+}
+
+#[test]
+fn a_task_that_the_runtime_drops_is_taken_over() {
+    let endpoint = Endpoint::new(one_hour);
+    let (go, signal) = oneshot::channel();
+    endpoint.script([Script::When(signal)]);
+    let source = endpoint.source();
+    drop(waiting(&source));
+    endpoint.time.run();
+    endpoint.time.drop_tasks();
+    go.send(()).unwrap();
+    assert_eq!(number(&endpoint, &source), 1);
+    assert_eq!(endpoint.fetches(), 1);
+}
+
+#[test]
+fn tokio_runs_the_fetch_in_the_background() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (go, signal) = oneshot::channel::<()>();
+        let signal = signal.shared();
+        let source = RefreshingToken::new(move || {
+            let signal = signal.clone();
+            async move {
+                signal.await.unwrap();
+                BearerToken::new("token-1")
+            }
+        });
+        drop(waiting(&source));
+        go.send(()).unwrap();
+        // Nobody waits; the background task gets its turn when this one yields.
+        while source.token().now_or_never().is_none() {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn with_no_runtime_at_all_the_default_source_works() {
+    let source = RefreshingToken::new(|| async { BearerToken::new("token-1") });
+    let token = futures::executor::block_on(source.token()).unwrap();
+    assert_eq!(number_of(&token), 1);
+}

@@ -1,0 +1,249 @@
+//! `RefreshingToken`: what a fetch that fails costs, and what it does not.
+
+use std::{error::Error, time::Duration};
+
+use futures::{
+    channel::oneshot,
+    future::{FutureExt, join_all},
+};
+use tower_bearer::{BearerToken, SourceError, SourceErrorKind, TokenSource};
+
+use crate::{
+    refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, number, number_of, one_hour, waiting},
+    virtual_time::VirtualTime,
+};
+
+fn error(endpoint: &Endpoint, source: &impl TokenSource) -> SourceError {
+    endpoint.time.block_on(source.token()).unwrap_err()
+}
+
+#[test]
+fn a_failed_refresh_never_displaces_a_valid_token() {
+    let endpoint = Endpoint::new(|| Script::Fail);
+    endpoint.script([Script::Token(Some(HOUR))]);
+    let source = endpoint.source();
+    number(&endpoint, &source);
+    endpoint.time.advance(50 * MINUTE);
+    // Until 10 s before expiry.
+    for _ in 0..589 {
+        let token = source.token().now_or_never().expect("a caller waits");
+        assert_eq!(number_of(&token.unwrap()), 1);
+        endpoint.time.advance(SECOND);
+    }
+    // A random wait of up to 30 s: about one fetch in 15 s, and a few more at first.
+    assert!(
+        (10..100).contains(&endpoint.fetches()),
+        "{}",
+        endpoint.fetches()
+    );
+    endpoint.time.advance(2 * SECOND);
+    assert_eq!(error(&endpoint, &source).kind(), SourceErrorKind::Failed);
+    endpoint.otherwise(one_hour);
+    endpoint.time.advance(31 * SECOND);
+    let mended = number(&endpoint, &source);
+    assert_eq!(usize::try_from(mended).unwrap(), endpoint.fetches());
+}
+
+#[test]
+fn all_who_wait_get_the_error_of_the_one_fetch() {
+    let endpoint = Endpoint::new(|| Script::Fail);
+    let source = endpoint.source();
+    let callers: Vec<_> = (0..100).map(|_| source.token()).collect();
+    for result in endpoint.time.block_on(join_all(callers)) {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Failed);
+        assert_eq!(error.source().unwrap().to_string(), "the endpoint is down");
+        assert_eq!(error.retry_after(), None);
+    }
+    assert_eq!(endpoint.fetches(), 1);
+}
+
+#[test]
+fn inside_the_back_off_callers_get_the_error_at_once_with_the_time_until_the_next_try() {
+    let endpoint = Endpoint::new(|| Script::Fail);
+    let source = endpoint.builder().backoff(MINUTE, MINUTE).build();
+    error(&endpoint, &source);
+    let first = source
+        .token()
+        .now_or_never()
+        .expect("a caller waits")
+        .unwrap_err();
+    let wait = first.retry_after().expect("no time until the next try");
+    assert!(wait <= MINUTE);
+    assert_eq!(first.kind(), SourceErrorKind::Failed);
+    let last = first.source().unwrap();
+    assert_eq!(last.to_string(), "the token could not be fetched");
+    assert_eq!(last.source().unwrap().to_string(), "the endpoint is down");
+
+    endpoint.time.advance(wait - Duration::from_millis(1));
+    let second = source
+        .token()
+        .now_or_never()
+        .expect("a caller waits")
+        .unwrap_err();
+    assert_eq!(second.retry_after(), Some(Duration::from_millis(1)));
+    assert_eq!(endpoint.fetches(), 1);
+    endpoint.time.advance(Duration::from_millis(1));
+    error(&endpoint, &source);
+    assert_eq!(endpoint.fetches(), 2);
+}
+
+#[test]
+fn the_back_off_doubles_to_its_limit_and_starts_again_after_a_success() {
+    let mut longest = vec![Duration::ZERO; 12];
+    for seed in 0..200 {
+        let endpoint = Endpoint::new(|| Script::Fail);
+        let source = endpoint.builder().random_seed(seed).build();
+        for longest in &mut longest {
+            error(&endpoint, &source);
+            let wait = match source.token().now_or_never() {
+                Some(Err(error)) => error.retry_after().unwrap(),
+                _ => panic!("a caller does not get the error at once"),
+            };
+            *longest = wait.max(*longest);
+            endpoint.time.advance(wait);
+        }
+        endpoint.script([Script::Token(Some(SECOND))]);
+        number(&endpoint, &source);
+        endpoint.time.advance(SECOND);
+        error(&endpoint, &source);
+        let again = source.token().now_or_never().unwrap().unwrap_err();
+        assert!(again.retry_after().unwrap() <= Duration::from_millis(100));
+    }
+    for (failures, longest) in (0..).zip(longest) {
+        let limit = (Duration::from_millis(100) * 2_u32.pow(failures)).min(30 * SECOND);
+        assert!(longest <= limit, "after {failures}: {longest:?}");
+        assert!(longest >= limit * 9 / 10, "after {failures}: {longest:?}");
+    }
+}
+
+#[test]
+fn refresh_now_does_not_wait_for_the_back_off() {
+    let endpoint = Endpoint::new(one_hour);
+    endpoint.script([Script::Fail]);
+    let source = endpoint.builder().backoff(HOUR, HOUR).build();
+    error(&endpoint, &source);
+    let token = endpoint.time.block_on(source.refresh_now()).unwrap();
+    assert_eq!(number_of(&token), 2);
+    assert_eq!(number(&endpoint, &source), 2);
+}
+
+#[test]
+fn a_fetch_that_takes_over_thirty_seconds_is_given_up() {
+    let endpoint = Endpoint::new(|| Script::Hang);
+    let source = endpoint.source();
+    let mut caller = waiting(&source);
+    endpoint.time.advance(29 * SECOND);
+    assert!(crate::refreshing::poll(&mut caller).is_pending());
+    endpoint.time.advance(SECOND);
+    let error = endpoint.time.block_on(caller).unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::TimedOut);
+    assert_eq!(
+        error.to_string(),
+        "the token could not be fetched within 30s"
+    );
+    assert_eq!(endpoint.time.tasks(), 0);
+    endpoint.otherwise(one_hour);
+    endpoint.time.advance(SECOND);
+    assert_eq!(number(&endpoint, &source), 2);
+}
+
+#[test]
+fn a_fetch_that_takes_just_under_thirty_seconds_is_not() {
+    let endpoint = Endpoint::new(|| Script::Slow(Duration::from_millis(29_999)));
+    let source = endpoint.source();
+    let caller = waiting(&source);
+    endpoint.time.advance(30 * SECOND);
+    assert_eq!(number_of(&endpoint.time.block_on(caller).unwrap()), 1);
+}
+
+#[test]
+fn with_no_runtime_a_later_caller_gives_up_the_fetch_that_takes_too_long() {
+    let endpoint = Endpoint::on(VirtualTime::caller_driven(), one_hour);
+    endpoint.script([Script::Hang]);
+    let source = endpoint.source();
+    let stuck = waiting(&source);
+    endpoint.time.advance(30 * SECOND);
+    let error = source
+        .token()
+        .now_or_never()
+        .expect("a caller waits")
+        .unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::TimedOut);
+    let error = endpoint.time.block_on(stuck).unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::TimedOut);
+    endpoint.time.advance(SECOND);
+    assert_eq!(number(&endpoint, &source), 2);
+}
+
+#[test]
+fn with_no_runtime_a_stale_fetch_that_all_have_left_is_started_anew() {
+    let endpoint = Endpoint::on(VirtualTime::caller_driven(), one_hour);
+    endpoint.script([Script::Hang]);
+    let source = endpoint.source();
+    drop(waiting(&source));
+    endpoint.time.advance(30 * SECOND);
+    assert_eq!(number(&endpoint, &source), 2);
+}
+
+#[test]
+fn a_fetch_that_panics_is_an_error_and_the_source_lives() {
+    for time in [VirtualTime::new(), VirtualTime::caller_driven()] {
+        let endpoint = Endpoint::on(time, one_hour);
+        endpoint.script([Script::Panic]);
+        let source = endpoint.source();
+        let callers = [source.token(), source.token()];
+        for result in endpoint.time.block_on(join_all(callers)) {
+            let error = result.unwrap_err();
+            assert_eq!(error.kind(), SourceErrorKind::Panicked);
+        }
+        endpoint.time.advance(SECOND);
+        assert_eq!(number(&endpoint, &source), 2);
+    }
+}
+
+#[test]
+fn a_fetch_function_that_panics_before_it_gives_a_future_is_an_error_too() {
+    let panics = || -> std::future::Ready<Result<BearerToken, SourceError>> { panic!("a bug") };
+    let time = VirtualTime::new();
+    let source = tower_bearer::RefreshingToken::builder(panics)
+        .runtime(time.clone())
+        .build();
+    let error = time.block_on(source.token()).unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Panicked);
+}
+
+#[test]
+fn a_fetch_that_gives_an_expired_token_is_an_error_and_not_a_loop() {
+    let endpoint = Endpoint::new(|| Script::Token(Some(Duration::ZERO)));
+    let source = endpoint.builder().backoff(HOUR, HOUR).build();
+    let error = error(&endpoint, &source);
+    assert_eq!(error.kind(), SourceErrorKind::Expired);
+    assert_eq!(
+        error.to_string(),
+        "the token that was fetched has already expired"
+    );
+    assert!(endpoint.time.block_on(source.token()).is_err());
+    assert_eq!(endpoint.fetches(), 1);
+}
+
+#[test]
+fn a_caller_that_was_not_polled_until_its_token_expired_gets_another() {
+    let endpoint = Endpoint::new(one_hour);
+    let (go, signal) = oneshot::channel();
+    endpoint.script([Script::When(signal)]);
+    let source = endpoint.source();
+    let caller = waiting(&source);
+    go.send(()).unwrap();
+    endpoint.time.advance(2 * HOUR);
+    let token = endpoint.time.block_on(caller).unwrap();
+    assert_eq!(number_of(&token), 2);
+}
+
+#[test]
+fn the_error_of_the_fetch_function_keeps_its_type() {
+    let endpoint = Endpoint::new(|| Script::Fail);
+    let source = endpoint.source();
+    let error = error(&endpoint, &source);
+    assert!(error.source().unwrap().is::<std::io::Error>());
+}

@@ -1,0 +1,221 @@
+//! `BearerToken`: which texts are tokens, and what a token is.
+
+use std::time::{Duration, Instant};
+
+use secrecy::{SecretString, zeroize::Zeroizing};
+use tower_bearer::{BearerToken, InvalidToken, InvalidTokenKind};
+
+/// RFC 6750 §2.1, by its letters.
+const B64TOKEN: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/";
+
+#[test]
+fn an_invalid_token_is_told_what_is_wrong_and_where() {
+    let cases = [
+        ("", "token is empty", None),
+        (
+            "abcdefghijkl\n",
+            "token has a forbidden byte at offset 12 (line feed)",
+            Some(12),
+        ),
+        (
+            "\rabc",
+            "token has a forbidden byte at offset 0 (carriage return)",
+            Some(0),
+        ),
+        (
+            "a\r\nX-Evil: 1",
+            "token has a forbidden byte at offset 1 (carriage return)",
+            Some(1),
+        ),
+        (
+            "a b",
+            "token has a forbidden byte at offset 1 (space)",
+            Some(1),
+        ),
+        (
+            "Bearer abc",
+            "token has a forbidden byte at offset 6 (space)",
+            Some(6),
+        ),
+        (
+            "ab\t",
+            "token has a forbidden byte at offset 2 (tab)",
+            Some(2),
+        ),
+        (
+            "ab\0",
+            "token has a forbidden byte at offset 2 (null byte)",
+            Some(2),
+        ),
+        (
+            "ab\x7f",
+            "token has a forbidden byte at offset 2 (delete)",
+            Some(2),
+        ),
+        (
+            "ab\x1b",
+            "token has a forbidden byte at offset 2 (control byte)",
+            Some(2),
+        ),
+        (
+            "ab\u{e9}",
+            "token has a forbidden byte at offset 2 (not ASCII)",
+            Some(2),
+        ),
+        (
+            "ab\u{1f511}",
+            "token has a forbidden byte at offset 2 (not ASCII)",
+            Some(2),
+        ),
+        (
+            "ab=c",
+            "token has a forbidden byte at offset 2 (padding that is not at the end)",
+            Some(2),
+        ),
+        (
+            "==",
+            "token has a forbidden byte at offset 0 (padding that is not at the end)",
+            Some(0),
+        ),
+        (
+            "id:4711",
+            "token has a forbidden byte at offset 2 (not in the b64token alphabet of RFC 6750)",
+            Some(2),
+        ),
+    ];
+    for (text, message, offset) in cases {
+        let error = BearerToken::new(text).expect_err(message);
+        assert_eq!(error.to_string(), message);
+        assert_eq!(error.offset(), offset, "{message}");
+        let kind = match offset {
+            Some(_) => InvalidTokenKind::ForbiddenByte,
+            None => InvalidTokenKind::Empty,
+        };
+        assert_eq!(error.kind(), kind, "{message}");
+    }
+}
+
+#[test]
+fn a_token_may_be_64_kib_long_and_no_longer() {
+    type Make = fn(String) -> Result<BearerToken, InvalidToken>;
+    let makes: [Make; 2] = [
+        |text| BearerToken::new(text),
+        |text| BearerToken::opaque(text),
+    ];
+    for make in makes {
+        assert!(make("x".repeat(65_536)).is_ok());
+        let error = make("x".repeat(65_537)).unwrap_err();
+        assert_eq!(error.kind(), InvalidTokenKind::TooLong);
+        assert_eq!(
+            error.to_string(),
+            "token is 65537 bytes long, the limit is 65536"
+        );
+        // The length is looked at first.
+        let error = make("\n".repeat(65_537)).unwrap_err();
+        assert_eq!(error.kind(), InvalidTokenKind::TooLong);
+    }
+}
+
+#[test]
+fn each_ascii_byte_is_allowed_just_where_rfc_6750_allows_it() {
+    for byte in 0..=0x7f_u8 {
+        let c = char::from(byte);
+        let (start, middle, end) = (format!("{c}ab"), format!("a{c}b"), format!("ab{c}"));
+        let allowed = B64TOKEN.contains(c);
+        assert_eq!(BearerToken::new(&start).is_ok(), allowed, "{byte:#x} first");
+        assert_eq!(
+            BearerToken::new(&middle).is_ok(),
+            allowed,
+            "{byte:#x} between"
+        );
+        assert_eq!(
+            BearerToken::new(&end).is_ok(),
+            allowed || c == '=',
+            "{byte:#x} last"
+        );
+        let visible = (0x21..=0x7e).contains(&byte);
+        for text in [start, middle, end] {
+            assert_eq!(
+                BearerToken::opaque(text).is_ok(),
+                visible,
+                "{byte:#x} opaque"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_text_panics() {
+    let mut random = fastrand::Rng::with_seed(6750);
+    for _ in 0..20_000 {
+        let text: String = (0..random.usize(0..24)).map(|_| random.char(..)).collect();
+        let valid = BearerToken::opaque(&text).is_ok();
+        let expected = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        assert_eq!(valid, expected, "{text:?}");
+        let _ = BearerToken::new(text);
+    }
+}
+
+#[test]
+fn each_kind_of_text_gives_the_same_token() {
+    let text = "7Fjfp0ZBr1KtDRbnfVdmIw";
+    let owned = text.to_owned();
+    let tokens = [
+        BearerToken::new(text),
+        BearerToken::new(&owned),
+        BearerToken::new(text.to_owned()),
+        BearerToken::new(Box::<str>::from(text)),
+        BearerToken::new(SecretString::from(text)),
+        BearerToken::new(Zeroizing::new(text.to_owned())),
+        BearerToken::opaque(text),
+    ];
+    for token in tokens {
+        let value = token.unwrap().header_value();
+        assert_eq!(value, "Bearer 7Fjfp0ZBr1KtDRbnfVdmIw");
+        assert!(value.is_sensitive());
+    }
+}
+
+#[test]
+fn header_values_share_the_one_allocation() {
+    let token = BearerToken::new("abc").unwrap();
+    let clone = token.clone().expires_in(Duration::from_secs(1));
+    let start = token.header_value().as_bytes().as_ptr();
+    assert_eq!(token.header_value().as_bytes().as_ptr(), start);
+    assert_eq!(token.header_value().clone().as_bytes().as_ptr(), start);
+    assert_eq!(clone.header_value().as_bytes().as_ptr(), start);
+}
+
+#[test]
+fn a_rejection_is_seen_by_every_clone_whatever_its_expiry() {
+    let token = BearerToken::new("abc").unwrap();
+    let clone = token.clone();
+    let other = token.clone().expires_in(Duration::from_secs(60));
+    assert!(!clone.is_rejected() && !other.is_rejected());
+    other.reject();
+    other.reject();
+    assert!(token.is_rejected() && clone.is_rejected() && other.is_rejected());
+    let same_text = BearerToken::new("abc").unwrap();
+    assert!(!same_text.is_rejected());
+}
+
+#[test]
+fn an_expiry_is_what_was_said_last() {
+    let token = BearerToken::new("abc").unwrap();
+    assert_eq!(token.expiry(), None);
+    let now = Instant::now();
+    let shared = token.clone();
+    let first = token.expires_at(now);
+    assert_eq!(first.expiry(), Some(now));
+    assert_eq!(shared.expiry(), None, "the other handle keeps its own");
+    let minute = Duration::from_secs(60);
+    let second = first.expires_at(now + minute);
+    assert_eq!(second.expiry(), Some(now + minute));
+    assert!(second.expires_in(minute).expiry() >= Some(now + minute));
+}
+
+#[test]
+fn a_lifetime_past_the_end_of_the_clock_is_no_expiry() {
+    let token = BearerToken::new("abc").unwrap();
+    assert_eq!(token.expires_in(Duration::MAX).expiry(), None);
+}

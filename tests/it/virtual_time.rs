@@ -1,0 +1,200 @@
+//! A [`Runtime`] whose time moves only when the test says so, and whose tasks run only then.
+
+use std::{
+    collections::{BTreeMap, btree_map::OccupiedEntry},
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::{Duration, Instant, SystemTime},
+};
+
+use futures::future::{BoxFuture, FutureExt};
+use tower_bearer::Runtime;
+
+/// A clone shares the clock and the tasks.
+#[derive(Clone)]
+pub(crate) struct VirtualTime {
+    shared: Arc<Shared>,
+    /// Whether `spawn` takes tasks.
+    background: bool,
+}
+
+struct Shared {
+    start: Instant,
+    wall_start: SystemTime,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    elapsed: Duration,
+    /// What the machine slept: the clock on the wall goes on, the monotonic one does not.
+    slept: Duration,
+    timers: BTreeMap<(Duration, u64), Waker>,
+    next_timer: u64,
+    tasks: Vec<Task>,
+}
+
+struct Task {
+    future: BoxFuture<'static, ()>,
+    woken: Arc<Flag>,
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl VirtualTime {
+    pub(crate) fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                start: Instant::now(),
+                wall_start: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+                state: Mutex::default(),
+            }),
+            background: true,
+        }
+    }
+
+    /// With a clock, and with nothing that runs in the background.
+    pub(crate) fn caller_driven() -> Self {
+        Self {
+            background: false,
+            ..Self::new()
+        }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.shared.state.lock().unwrap().elapsed
+    }
+
+    /// How many tasks have not ended.
+    pub(crate) fn tasks(&self) -> usize {
+        self.shared.state.lock().unwrap().tasks.len()
+    }
+
+    /// What a runtime does that is shut down.
+    pub(crate) fn drop_tasks(&self) {
+        let tasks = std::mem::take(&mut self.shared.state.lock().unwrap().tasks);
+        drop(tasks);
+    }
+
+    /// Runs the tasks until none can go on.
+    pub(crate) fn run(&self) {
+        loop {
+            let runnable = {
+                let mut state = self.shared.state.lock().unwrap();
+                let is_woken = |task: &Task| task.woken.0.swap(false, Ordering::SeqCst);
+                state
+                    .tasks
+                    .iter()
+                    .position(is_woken)
+                    .map(|index| state.tasks.remove(index))
+            };
+            // Polled without the lock: a task may spawn, sleep and ask the time.
+            let Some(mut task) = runnable else { return };
+            let waker = Waker::from(Arc::clone(&task.woken));
+            if task
+                .future
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+            {
+                self.shared.state.lock().unwrap().tasks.push(task);
+            }
+        }
+    }
+
+    /// Moves time on, from timer to timer, and runs the tasks at each.
+    pub(crate) fn advance(&self, duration: Duration) {
+        self.run();
+        let end = self.elapsed() + duration;
+        loop {
+            let mut state = self.shared.state.lock().unwrap();
+            let due = state
+                .timers
+                .first_entry()
+                .filter(|timer| timer.key().0 <= end)
+                .map(OccupiedEntry::remove_entry);
+            let Some(((at, _), waker)) = due else {
+                state.elapsed = end;
+                return;
+            };
+            state.elapsed = state.elapsed.max(at);
+            drop(state);
+            waker.wake();
+            self.run();
+        }
+    }
+
+    /// The machine sleeps: no timer, no task, and the monotonic clock stands still.
+    pub(crate) fn suspend(&self, duration: Duration) {
+        self.shared.state.lock().unwrap().slept += duration;
+    }
+
+    /// Runs tasks until `future` is done, without moving time.
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        for _ in 0..1_000 {
+            self.run();
+            if let Some(output) = future.as_mut().now_or_never() {
+                return output;
+            }
+        }
+        panic!("the future waits for time to pass");
+    }
+}
+
+impl fmt::Debug for VirtualTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VirtualTime({:?})", self.elapsed())
+    }
+}
+
+impl Runtime for VirtualTime {
+    fn spawn(&self, future: BoxFuture<'static, ()>) -> Result<(), BoxFuture<'static, ()>> {
+        if !self.background {
+            return Err(future);
+        }
+        let woken = Arc::new(Flag(AtomicBool::new(true)));
+        let mut state = self.shared.state.lock().unwrap();
+        state.tasks.push(Task { future, woken });
+        Ok(())
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        if !self.background {
+            return std::future::pending().boxed();
+        }
+        let clock = self.clone();
+        let end = self.elapsed() + duration;
+        std::future::poll_fn(move |cx| {
+            let mut state = clock.shared.state.lock().unwrap();
+            if state.elapsed >= end {
+                return Poll::Ready(());
+            }
+            let id = state.next_timer;
+            state.next_timer += 1;
+            state.timers.insert((end, id), cx.waker().clone());
+            Poll::Pending
+        })
+        .boxed()
+    }
+
+    fn now(&self) -> Instant {
+        self.shared.start + self.elapsed()
+    }
+
+    fn system_now(&self) -> SystemTime {
+        let state = self.shared.state.lock().unwrap();
+        self.shared.wall_start + state.elapsed + state.slept
+    }
+}

@@ -1,0 +1,257 @@
+//! No block of memory that this crate frees still holds a token.
+
+use std::{ffi::OsStr, mem};
+
+use futures::future::FutureExt;
+use http::Request;
+use secrecy::{SecretString, zeroize::Zeroizing};
+use tower::{Layer, Service};
+use tower_bearer::{
+    BearerAuthLayer, BearerToken, EnvToken, FileToken, RefreshingToken, RotatingToken, StaticToken,
+    TokenFuture, TokenSource,
+};
+
+use crate::{
+    allocator::{MARK, found},
+    support::{Respond, in_child, poll},
+    virtual_time::VirtualTime,
+};
+
+/// A secret text that the scan knows as `owner`'s, and how many blocks with it were freed so far.
+///
+/// Made on the stack and written into buffers that the test wipes, so that the test itself leaves
+/// nothing behind.
+fn secret(owner: char) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(256));
+    text.push_str(MARK);
+    text.push(owner);
+    text.push_str("-with-a-tail-of-some-length==");
+    text
+}
+
+/// Gives the buffer away, with its spare capacity.
+fn take(mut secret: Zeroizing<String>) -> String {
+    mem::take(&mut *secret)
+}
+
+#[test]
+fn the_scan_finds_a_string_that_is_freed_as_it_is() {
+    drop(take(secret('a')));
+    assert_eq!(found('a'), 1);
+}
+
+#[test]
+fn the_scan_finds_what_a_growing_buffer_leaves_behind() {
+    let mut text = Zeroizing::new(take(secret('b')).into_boxed_str().into_string());
+    assert_eq!(found('b'), 1, "shrunk to fit");
+    text.push('x');
+    assert_eq!(found('b'), 2, "grown");
+    drop(text);
+    assert_eq!(found('b'), 2, "wiped");
+}
+
+#[test]
+fn the_scan_finds_what_another_thread_frees() {
+    let text = take(secret('c'));
+    std::thread::spawn(move || drop(text)).join().unwrap();
+    assert_eq!(found('c'), 1);
+}
+
+#[test]
+fn a_token_and_the_text_it_is_made_from_are_wiped() {
+    let text = secret('d');
+    let tokens = [
+        BearerToken::new(text.as_str()).unwrap(),
+        BearerToken::new(&*text).unwrap(),
+        BearerToken::new(take(secret('d'))).unwrap(),
+        BearerToken::new(secret('d')).unwrap(),
+        BearerToken::opaque(take(secret('d'))).unwrap(),
+        BearerToken::new(exact(&text).into_boxed_str()).unwrap(),
+        BearerToken::new(SecretString::from(exact(&text))).unwrap(),
+    ];
+    let clones = tokens.clone();
+    drop(tokens);
+    drop(clones);
+    drop(text);
+    assert_eq!(found('d'), 0);
+}
+
+/// A copy with no spare capacity, which becomes a box without being moved.
+fn exact(text: &str) -> String {
+    text.to_owned()
+}
+
+#[test]
+fn spare_capacity_is_wiped_too() {
+    let mut text = take(secret('e'));
+    text.push_str(MARK);
+    text.push('e');
+    // What is cut off stays in the buffer.
+    text.truncate(MARK.len() + 8);
+    drop(BearerToken::new(text).unwrap());
+    let mut text = take(secret('e'));
+    text.truncate(0);
+    assert!(BearerToken::new(text).is_err());
+    assert_eq!(found('e'), 0);
+}
+
+#[test]
+fn a_text_that_is_no_token_is_wiped() {
+    for ending in ["\n", " ", "\u{e9}", "\0"] {
+        let invalid = || {
+            let mut text = secret('f');
+            text.push_str(ending);
+            text
+        };
+        assert!(BearerToken::new(take(invalid())).is_err());
+        assert!(BearerToken::opaque(take(invalid())).is_err());
+        assert!(BearerToken::new(invalid()).is_err());
+        assert!(BearerToken::new(exact(&invalid()).into_boxed_str()).is_err());
+        assert!(BearerToken::new(SecretString::from(exact(&invalid()))).is_err());
+    }
+    let long = Zeroizing::new(secret('f').repeat(2_000));
+    assert!(BearerToken::new(take(long)).is_err());
+    assert_eq!(found('f'), 0);
+}
+
+#[test]
+fn a_header_value_keeps_the_bytes_and_wipes_them_when_it_is_the_last() {
+    let text = secret('g');
+    let token = BearerToken::new(take(secret('g'))).unwrap();
+    let first = token.header_value();
+    let second = first.clone();
+    drop(token);
+    drop(first);
+    assert_eq!(&second.as_bytes()["Bearer ".len()..], text.as_bytes());
+    drop(second);
+    assert_eq!(found('g'), 0);
+}
+
+#[test]
+fn another_expiry_does_not_copy_the_token() {
+    let token = BearerToken::new(take(secret('h'))).unwrap();
+    let other = token.clone().expires_in(std::time::Duration::from_secs(60));
+    let (value, of_other) = (token.header_value(), other.header_value());
+    assert_eq!(value.as_bytes().as_ptr(), of_other.as_bytes().as_ptr());
+    drop((token, other, value, of_other));
+    assert_eq!(found('h'), 0);
+}
+
+#[test]
+fn a_request_from_end_to_end_leaves_nothing() {
+    let source = RotatingToken::new(BearerToken::new(take(secret('i'))).unwrap());
+    let layer = BearerAuthLayer::new(source.clone());
+    let mut service = layer.layer(Respond);
+    let request = || Request::get("https://api.example.com/").body(()).unwrap();
+    service.call(request()).now_or_never().unwrap().unwrap();
+    // A clone of the headers, as a retry or a log record makes it.
+    let mut tried = request();
+    tried
+        .headers_mut()
+        .insert("authorization", block(&source).header_value());
+    let again = tried.headers().clone();
+    source.rotate(BearerToken::new(take(secret('i'))).unwrap());
+    drop(tried);
+    let in_flight = service.call(request());
+    drop((service, layer, source));
+    drop(again);
+    drop(in_flight);
+    assert_eq!(found('i'), 0);
+}
+
+fn block(source: &impl TokenSource) -> BearerToken {
+    source.token().now_or_never().unwrap().unwrap()
+}
+
+#[test]
+fn a_request_that_waits_for_its_token_leaves_nothing() {
+    let source = RotatingToken::empty();
+    let mut service = BearerAuthLayer::new(source.clone()).layer(Respond);
+    let request = || Request::get("https://api.example.com/").body(()).unwrap();
+    let mut answered = service.call(request());
+    let mut dropped = service.call(request());
+    assert!(poll(&mut answered).is_pending());
+    assert!(poll(&mut dropped).is_pending());
+    source.rotate(BearerToken::new(take(secret('j'))).unwrap());
+    drop(dropped);
+    assert!(poll(&mut answered).is_ready());
+    drop((answered, service, source));
+    assert_eq!(found('j'), 0);
+}
+
+#[test]
+fn every_kind_of_source_wipes_its_token() {
+    let token = || BearerToken::new(take(secret('k'))).unwrap();
+    drop(StaticToken::new(token()));
+    drop(TokenFuture::from(token()));
+    drop(TokenFuture::pending(std::future::ready(Ok(token()))));
+    let rotating = RotatingToken::new(token());
+    for _ in 0..10 {
+        rotating.rotate(token());
+    }
+    drop(rotating);
+    assert_eq!(found('k'), 0);
+}
+
+#[test]
+fn a_refreshing_source_wipes_old_tokens_and_the_last_one() {
+    let time = VirtualTime::new();
+    let source = RefreshingToken::builder(|| async { BearerToken::new(take(secret('l'))) })
+        .runtime(time.clone())
+        .build();
+    for _ in 0..5 {
+        time.block_on(source.token()).unwrap().reject();
+        time.advance(std::time::Duration::from_secs(600));
+    }
+    drop(source.refresh_now());
+    source.invalidate();
+    drop(time.block_on(source.token()).unwrap());
+    drop(source);
+    time.run();
+    assert_eq!(found('l'), 0);
+}
+
+#[test]
+fn a_file_and_its_buffer_are_wiped() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("token");
+    let time = VirtualTime::caller_driven();
+    std::fs::write(&path, secret('m').as_bytes()).unwrap();
+    let source = FileToken::builder(&path)
+        .runtime(time.clone())
+        .build()
+        .unwrap();
+    futures::executor::block_on(source.token())
+        .unwrap()
+        .reject();
+    drop(futures::executor::block_on(source.token()).unwrap());
+    // Read, and then no token.
+    let mut broken = secret('m');
+    broken.push_str(" two words");
+    std::fs::write(&path, broken.as_bytes()).unwrap();
+    drop(FileToken::new(&path).unwrap_err());
+    drop(source);
+    assert_eq!(found('m'), 0);
+}
+
+#[test]
+fn the_copy_of_an_environment_variable_is_wiped() {
+    let good = secret('n');
+    let mut bad = secret('n');
+    bad.push_str(" two words");
+    let variables = [
+        ("GOOD", OsStr::new(good.as_str())),
+        ("BAD", OsStr::new(bad.as_str())),
+    ];
+    in_child(
+        "wiping::the_copy_of_an_environment_variable_is_wiped",
+        &variables,
+        || {
+            let before = found('n');
+            drop(EnvToken::new("GOOD").unwrap());
+            drop(EnvToken::opaque("GOOD").unwrap());
+            drop(EnvToken::new("BAD").unwrap_err());
+            assert_eq!(found('n'), before);
+        },
+    );
+}
