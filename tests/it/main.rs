@@ -14,6 +14,7 @@ mod allocator;
 mod auto_traits;
 mod env;
 mod file;
+mod machine;
 mod redaction;
 mod refreshing;
 mod refreshing_failure;
@@ -22,3 +23,11 @@ mod support;
 mod token;
 mod virtual_time;
 mod wiping;
+
+// The very files of the crate, which are not public.
+#[allow(dead_code)]
+#[path = "../../src/sources/refreshing/policy.rs"]
+mod policy;
+#[allow(dead_code)]
+#[path = "../../src/sources/refreshing/machine.rs"]
+mod state_machine;
