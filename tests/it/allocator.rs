@@ -83,11 +83,12 @@ unsafe fn scan(block: *const u8, size: usize) {
     // SAFETY: as the caller says.
     let bytes = unsafe { std::slice::from_raw_parts(block, size) };
     let mark = MARK.as_bytes();
-    for window in bytes.windows(mark.len() + 1) {
-        if window.starts_with(mark) {
-            if let Some(owner) = index(window[mark.len()]) {
-                FOUND[owner].fetch_add(1, Ordering::SeqCst);
-            }
+    for start in memchr::memchr_iter(mark[0], bytes) {
+        let owner = bytes[start..]
+            .strip_prefix(mark)
+            .and_then(|rest| index(*rest.first()?));
+        if let Some(owner) = owner {
+            FOUND[owner].fetch_add(1, Ordering::SeqCst);
         }
     }
 }

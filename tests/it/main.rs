@@ -17,6 +17,7 @@ mod env;
 mod executor;
 mod file;
 mod http;
+mod machine;
 mod redaction;
 mod refreshing;
 mod refreshing_failure;
@@ -30,3 +31,11 @@ mod unauthorized;
 mod virtual_time;
 mod waiting;
 mod wiping;
+
+// The very files of the crate, which are not public.
+#[allow(dead_code)]
+#[path = "../../src/sources/refreshing/policy.rs"]
+mod policy;
+#[allow(dead_code)]
+#[path = "../../src/sources/refreshing/machine.rs"]
+mod state_machine;

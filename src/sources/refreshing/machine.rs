@@ -3,9 +3,33 @@
 //!
 //! # Invariants
 //!
-//! The tests are in `tests/it`, and in `tests/it/machine.rs` where no file is named.
+//! All are checked after each step of
+//! `machine::whatever_happens_the_machine_keeps_its_promises`, which runs random events against a
+//! plain reference. Where one more test speaks of one alone, it is named.
 //!
-//! INVARIANTS
+//! 1. At most one fetch is under way (`refreshing::ten_thousand_callers_cost_one_fetch`).
+//! 2. While a token is good, no request waits and none fails
+//!    (`refreshing::a_token_is_refreshed_in_the_background_while_the_old_one_is_served`).
+//! 3. A token is not served when either clock says that its time is over
+//!    (`refreshing::a_token_is_not_served_in_the_last_moments_of_its_life`,
+//!    `refreshing::a_token_that_expired_while_the_machine_slept_is_not_served`).
+//! 4. A refresh begins in its window before expiry, and not before
+//!    (`refreshing::clients_that_start_together_do_not_refresh_together`).
+//! 5. A failure does not displace a token that may be served
+//!    (`refreshing_failure::a_failed_refresh_never_displaces_a_valid_token`).
+//! 6. Between a failure and the next try, asking begins no fetch
+//!    (`refreshing_failure::the_back_off_doubles_to_its_limit_and_starts_again_after_a_success`).
+//! 7. A rejected token is replaced at once; fetches that replace one are apart by an interval that
+//!    grows while each new token is rejected, too
+//!    (`refreshing_rejection::a_server_that_rejects_everything_costs_few_fetches_in_a_day`).
+//! 8. A rejected token is served again only while no fetch is under way that replaces it
+//!    (`refreshing_rejection::a_rejected_token_is_sent_again_only_when_it_cannot_be_replaced`).
+//! 9. Until the time that an answer names, asking again gives the same answer.
+//! 10. An invalidated token is never served again
+//!     (`refreshing::an_invalidated_token_is_not_served_again_even_if_no_other_can_be_had`).
+//! 11. A fetch that was given up changes nothing when it ends
+//!     (`machine::a_fetch_that_was_given_up_does_not_count`).
+//! 12. No setting panics (`machine::no_setting_and_no_lifetime_panics`).
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -151,11 +175,13 @@ impl<T: Clone, E: Clone> Machine<T, E> {
             };
         }
 
+        // A refresh that is due is not held up by the throttle.
+        let refresh_at = held.refresh_at;
         let throttled = self
             .throttle
             .not_before
-            .filter(|&at| !due && now.monotonic < at);
-        let not_before = throttled.max(backing_off);
+            .map(|at| refresh_at.map_or(at, |due_at| at.min(due_at)));
+        let not_before = throttled.filter(|&at| now.monotonic < at).max(backing_off);
         if let (None, Some(at)) = (&self.fetch, not_before) {
             // One spurious 401 and an outage must not add up to a total outage.
             return Answer::Serve {
