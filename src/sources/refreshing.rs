@@ -65,6 +65,24 @@ use crate::{
 /// failed, and so has one that gives an expired or a rejected token.
 ///
 /// All of these numbers are settings of the [builder](Self::builder).
+///
+/// # Many clients
+///
+/// An outage of the token endpoint costs requests if it lasts longer than a token is refreshed ahead
+/// of its expiry. And a fleet that started together needs days to spread its refreshes by a jitter of
+/// a tenth. For a fleet, give both more room; `cargo run --release --example fleet` shows what that
+/// changes.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::{BearerToken, InvalidToken, RefreshingToken};
+///
+/// # async fn fetch() -> Result<BearerToken, InvalidToken> { BearerToken::new("t") }
+/// let source = RefreshingToken::builder(fetch)
+///     .refresh_ahead(Duration::from_secs(15 * 60)) // of a one-hour token, a fifth: 12 minutes
+///     .startup_jitter(0.75)
+///     .build();
+/// ```
 #[derive(Clone)]
 pub struct RefreshingToken {
     engine: Engine,
@@ -176,6 +194,16 @@ impl RefreshingTokenBuilder {
     /// By which part of the lifetime, from 0 to 1, a refresh is moved earlier at most. Default: 0.1.
     pub fn refresh_jitter(mut self, fraction: f64) -> Self {
         self.policy.refresh_jitter = fraction;
+        self
+    }
+
+    /// The same for a token that did not come by a refresh ahead of time: the first one, and one that
+    /// came after a rejection or a failure. Default: 0.1.
+    ///
+    /// Many clients may have got such a token at the same moment. See
+    /// [many clients](RefreshingToken#many-clients).
+    pub fn startup_jitter(mut self, fraction: f64) -> Self {
+        self.policy.startup_jitter = fraction;
         self
     }
 

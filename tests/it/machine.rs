@@ -393,6 +393,7 @@ proptest! {
         let policy = Policy {
             refresh_ahead: setting,
             refresh_jitter: jitter,
+            startup_jitter: -jitter,
             expiry_margin: setting,
             refresh_every: Some(setting),
             backoff_first: setting,
@@ -401,7 +402,7 @@ proptest! {
             min_refresh_interval: setting,
             max_refresh_interval: Duration::MAX,
         };
-        let schedule = policy.schedule(lifetime, random);
+        let schedule = policy.schedule(lifetime, jitter * random);
         if let (Some(lifetime), Some(serve_for)) = (lifetime, schedule.serve_for) {
             prop_assert!(serve_for <= lifetime);
         }

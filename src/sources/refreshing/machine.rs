@@ -114,6 +114,8 @@ struct Held<T> {
 struct Fetch {
     id: FetchId,
     since: Instant,
+    /// Begun while a good token was served, by the clock alone.
+    ahead: bool,
     replaces_rejected: bool,
 }
 
@@ -171,7 +173,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
                 token,
                 until: wake_at.map_or(horizon, |at| at.min(horizon)),
                 despite_rejection: false,
-                fetch: under_way.or_else(|| begin.then(|| self.fetch(now).id)),
+                fetch: under_way.or_else(|| begin.then(|| self.fetch_ahead(now))),
             };
         }
 
@@ -228,11 +230,21 @@ impl<T: Clone, E: Clone> Machine<T, E> {
 
     /// Holds a token, and takes it for the result of the fetch under way, if there is one.
     pub(crate) fn hold(&mut self, now: Now, token: T, expiry: Option<Instant>, random: f64) {
-        if let Some(fetch) = self.fetch.take().filter(|fetch| fetch.replaces_rejected) {
+        let fetch = self.fetch.take();
+        let in_time = fetch
+            .as_ref()
+            .is_some_and(|fetch| fetch.ahead && !fetch.replaces_rejected)
+            && self.failures == 0;
+        if let Some(fetch) = fetch.filter(|fetch| fetch.replaces_rejected) {
             self.throttle_after(&fetch);
         }
+        let jitter = if in_time {
+            self.policy.refresh_jitter
+        } else {
+            self.policy.startup_jitter
+        };
         let lifetime = expiry.map(|at| at.saturating_duration_since(now.monotonic));
-        let schedule = self.policy.schedule(lifetime, random);
+        let schedule = self.policy.schedule(lifetime, jitter * random);
         let after = |length| now.monotonic.checked_add(length);
         self.held = Some(Held {
             token,
@@ -289,6 +301,12 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         self.fetch.as_ref().is_some_and(|fetch| fetch.id == id)
     }
 
+    fn fetch_ahead(&mut self, now: Now) -> FetchId {
+        let fetch = self.fetch(now);
+        fetch.ahead = true;
+        fetch.id
+    }
+
     /// The fetch under way, which begins now if there is none.
     fn fetch(&mut self, now: Now) -> &mut Fetch {
         self.fetch.get_or_insert_with(|| {
@@ -296,6 +314,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
             Fetch {
                 id: FetchId(self.fetches),
                 since: now.monotonic,
+                ahead: false,
                 replaces_rejected: false,
             }
         })

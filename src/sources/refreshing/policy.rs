@@ -10,6 +10,9 @@ pub(crate) struct Policy {
     pub(crate) refresh_ahead: Duration,
     /// Refresh earlier than that by a random part of the lifetime, up to this fraction.
     pub(crate) refresh_jitter: f64,
+    /// The same for a token that did not come by a refresh ahead of time: the first, and one after
+    /// a rejection or an outage. Many clients may have got theirs at that moment.
+    pub(crate) startup_jitter: f64,
     /// Stop serving this long before expiry, or a twentieth of the lifetime if that is less.
     pub(crate) expiry_margin: Duration,
     /// Refresh this long after the token came, whether or not it expires.
@@ -32,6 +35,7 @@ impl Default for Policy {
         Self {
             refresh_ahead: Duration::from_secs(5 * 60),
             refresh_jitter: 0.1,
+            startup_jitter: 0.1,
             expiry_margin: Duration::from_secs(10),
             refresh_every: None,
             backoff_first: Duration::from_millis(100),
@@ -51,11 +55,11 @@ pub(crate) struct Schedule {
 }
 
 impl Policy {
-    /// `random` is from 0 to 1.
-    pub(crate) fn schedule(&self, lifetime: Option<Duration>, random: f64) -> Schedule {
+    /// `jitter` is the part of the lifetime by which the refresh comes earlier.
+    pub(crate) fn schedule(&self, lifetime: Option<Duration>, jitter: f64) -> Schedule {
         let expires = lifetime.map(|lifetime| {
             let ahead = self.refresh_ahead.min(lifetime / 5);
-            let jitter = fraction_of(lifetime, self.refresh_jitter * random);
+            let jitter = fraction_of(lifetime, jitter);
             let refresh = lifetime.saturating_sub(ahead).saturating_sub(jitter);
             let serve = lifetime.saturating_sub(self.expiry_margin.min(lifetime / 20));
             (refresh.min(serve), serve)
