@@ -33,6 +33,7 @@ pub(crate) fn draw(path: &str, results: &[(&str, Counts)]) -> Result<(), Box<dyn
                 ("sans-serif", 15).into_font().color(&color),
             )
             .margin(6)
+            .margin_right(30)
             .x_label_area_size(22)
             .y_label_area_size(50)
             .build_cartesian_2d(23.0..25.0, 0.0..top)?;

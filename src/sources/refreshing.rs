@@ -1,8 +1,10 @@
 //! A token that is fetched, and fetched again before it expires: [`RefreshingToken`].
 //!
-//! `policy` has the numbers, `machine` decides, `engine` carries it out.
+//! `policy` has the numbers, `machine` decides, `engine` carries it out, and `flight` lets many wait
+//! for one fetch.
 
 pub(crate) mod engine;
+pub(crate) mod flight;
 pub(crate) mod machine;
 pub(crate) mod policy;
 

@@ -16,6 +16,7 @@ mod auto_traits;
 mod env;
 mod executor;
 mod file;
+mod flight;
 mod http;
 mod machine;
 mod redaction;
@@ -36,6 +37,8 @@ mod wiping;
 #[allow(dead_code)]
 #[path = "../../src/sources/refreshing/policy.rs"]
 mod policy;
+#[path = "../../src/sources/refreshing/flight.rs"]
+mod shared_flight;
 #[allow(dead_code)]
 #[path = "../../src/sources/refreshing/machine.rs"]
 mod state_machine;

@@ -14,10 +14,11 @@ use std::{
 use arc_swap::ArcSwapOption;
 use futures::{
     channel::oneshot,
-    future::{BoxFuture, Either, FutureExt, Shared, select},
+    future::{BoxFuture, Either, FutureExt, select},
 };
 
 use super::{
+    flight::Flight,
     machine::{Answer, FetchId, Machine, Now, Refusal},
     policy::Policy,
 };
@@ -34,9 +35,6 @@ const COARSE_CLOCK_LAG: Duration = Duration::from_millis(20);
 pub(crate) type FetchResult = Result<BearerToken, SourceError>;
 /// Makes a fetch. Called when the fetch is first polled.
 pub(crate) type Fetch = dyn Fn() -> BoxFuture<'static, FetchResult> + Send + Sync;
-/// A fetch, for all who wait for it. Whoever polls it drives it.
-type SharedFetch = Shared<BoxFuture<'static, FetchResult>>;
-
 /// A source that fetches. A clone is another handle; the last one stops what runs in the background.
 #[derive(Clone)]
 pub(crate) struct Engine {
@@ -61,14 +59,14 @@ struct Served {
 
 struct State {
     machine: Machine<BearerToken, SourceError>,
-    flight: Option<Flight>,
+    under_way: Option<UnderWay>,
     random: fastrand::Rng,
 }
 
 /// The fetch under way.
-struct Flight {
+struct UnderWay {
     id: FetchId,
-    fetch: SharedFetch,
+    fetch: Flight<FetchResult>,
     /// Gone when nobody polls the fetch of his own accord. Then the next caller sees to it.
     driver: Weak<Driver>,
     /// Ends the fetch when it is dropped.
@@ -80,13 +78,13 @@ struct Driver;
 
 /// A fetch that is to be driven, in the background or else by the caller.
 struct Duty {
-    fetch: SharedFetch,
+    fetch: Flight<FetchResult>,
     driver: Arc<Driver>,
 }
 
 enum Decision {
     Token(BearerToken),
-    Wait(SharedFetch),
+    Wait(Flight<FetchResult>),
     Fail(SourceError),
 }
 
@@ -105,7 +103,7 @@ impl Engine {
                 fetch_timeout: policy.fetch_timeout,
                 state: Mutex::new(State {
                     machine: Machine::new(policy),
-                    flight: None,
+                    under_way: None,
                     random,
                 }),
             }),
@@ -151,7 +149,7 @@ impl Engine {
         }
     }
 
-    fn wait(&self, fetch: SharedFetch, driver: Option<Arc<Driver>>) -> TokenFuture {
+    fn wait(&self, fetch: Flight<FetchResult>, driver: Option<Arc<Driver>>) -> TokenFuture {
         // The wait keeps the source alive: a service may be dropped while its last request waits.
         let engine = self.clone();
         TokenFuture::pending(async move {
@@ -265,7 +263,7 @@ impl Core {
         }
     }
 
-    fn refresh(self: &Arc<Self>) -> (SharedFetch, Option<Duty>) {
+    fn refresh(self: &Arc<Self>) -> (Flight<FetchResult>, Option<Duty>) {
         let _given_up;
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -276,20 +274,28 @@ impl Core {
     }
 
     /// The fetch, begun if the machine has just named it; and whether the caller has to drive it.
-    fn see_to(self: &Arc<Self>, state: &mut State, id: FetchId) -> (SharedFetch, Option<Duty>) {
-        if let Some(flight) = state.flight.as_mut().filter(|flight| flight.id == id) {
-            let fetch = flight.fetch.clone();
-            if flight.driver.strong_count() > 0 {
+    fn see_to(
+        self: &Arc<Self>,
+        state: &mut State,
+        id: FetchId,
+    ) -> (Flight<FetchResult>, Option<Duty>) {
+        if let Some(under_way) = state
+            .under_way
+            .as_mut()
+            .filter(|under_way| under_way.id == id)
+        {
+            let fetch = under_way.fetch.clone();
+            if under_way.driver.strong_count() > 0 {
                 return (fetch, None);
             }
             let driver = Arc::new(Driver);
-            flight.driver = Arc::downgrade(&driver);
+            under_way.driver = Arc::downgrade(&driver);
             return (fetch.clone(), Some(Duty { fetch, driver }));
         }
         let driver = Arc::new(Driver);
         let (cancel, cancelled) = oneshot::channel();
-        let fetch = self.begin(id, cancelled).shared();
-        state.flight = Some(Flight {
+        let fetch = Flight::new(self.begin(id, cancelled));
+        state.under_way = Some(UnderWay {
             id,
             fetch: fetch.clone(),
             driver: Arc::downgrade(&driver),
@@ -370,21 +376,21 @@ impl Core {
         // Also on success: the next caller publishes the new token.
         self.served.store(None);
         // Not the last holder of the user's future: this is called from within it.
-        state.flight.take_if(|flight| flight.id == id);
+        state.under_way.take_if(|under_way| under_way.id == id);
         result
     }
 
     /// Where nothing runs in the background, no timer ends a fetch: its callers do.
-    fn give_up_overdue(&self, state: &mut State, now: Now) -> Option<Flight> {
+    fn give_up_overdue(&self, state: &mut State, now: Now) -> Option<UnderWay> {
         let id = state.machine.overdue(now)?;
-        let is_driven = |flight: &Flight| flight.driver.strong_count() > 0;
-        if state.flight.as_ref().is_some_and(is_driven) {
+        let is_driven = |under_way: &UnderWay| under_way.driver.strong_count() > 0;
+        if state.under_way.as_ref().is_some_and(is_driven) {
             let error = SourceError::timed_out(self.fetch_timeout);
             let random = state.random.f64();
             state.machine.failed(now, id, error, random);
         } else {
             state.machine.abandon();
         }
-        state.flight.take()
+        state.under_way.take()
     }
 }
