@@ -40,7 +40,7 @@ pub enum ErrorKind {
     Source,
     /// The token would have crossed the network in plaintext.
     InsecureTransport,
-    /// The response future was polled after it had finished.
+    /// The response future was polled again after it had given the error that stopped the request.
     Finished,
 }
 

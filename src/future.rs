@@ -167,12 +167,11 @@ where
                     ControlFlow::Break(result) => return Poll::Ready(result),
                 }
             };
-            let response = match ready!(response.poll(cx)) {
-                Ok(response) => response,
-                Err(error) => return Poll::Ready(Err(error.into())),
-            };
-            let Some(sent) = sent.take() else {
-                return Poll::Ready(Ok(response));
+            let result = ready!(response.poll(cx));
+            let (response, sent) = match (result, sent.take()) {
+                (Ok(response), Some(sent)) => (response, sent),
+                (Ok(response), None) => return Poll::Ready(Ok(response)),
+                (Err(error), _) => return Poll::Ready(Err(error.into())),
             };
             if !sent
                 .audience

@@ -78,8 +78,11 @@ impl<T> BearerAuthLayer<T> {
     ///
     /// Scheme, host and port must be equal to the request's; a default port may be left out, upper
     /// and lower case are the same, and a subdomain is another host. All other requests pass
-    /// through without a token, so a redirect cannot leak it. So does a request whose URI names no
-    /// scheme and host.
+    /// through without a token, so a layer above that follows redirects cannot take it elsewhere.
+    /// One below, or inside the client, copies the header itself: it has to take it off for another
+    /// host, as tower-http's does by default for `Authorization`, and reqwest's.
+    ///
+    /// A request whose URI names no scheme and host passes through without a token, too.
     ///
     /// # Errors
     ///

@@ -2,7 +2,8 @@
 //!
 //! [`BearerAuthLayer`] wraps a service and puts `Authorization: Bearer …` on each request that may
 //! carry it. The token comes from a [`TokenSource`]: one of those in [`sources`], or
-//! your own. Every secret this crate held is wiped when the last holder is dropped.
+//! your own. What this crate holds of a token is wiped when its last holder is dropped; the README
+//! lists what no crate can wipe.
 //!
 //! # Start here
 //!
@@ -50,13 +51,15 @@
 //! * Over `http` to anything but `localhost` and loopback addresses a request is refused with
 //!   [`ErrorKind::InsecureTransport`], before the source is asked.
 //! * With [`for_origin`](BearerAuthLayer::for_origin), only that scheme, host and port get the
-//!   token; other requests pass through without it, so a redirect cannot leak it.
+//!   token; other requests pass through without it, so a layer above that follows redirects cannot
+//!   take it elsewhere.
 //!
 //! # When a server answers 401
 //!
 //! The response future marks *the token that was sent* as rejected, unless the server's
 //! `WWW-Authenticate` blames something else (RFC 6750 §3.1). Sources look at the mark: so a late 401
-//! for an old token never evicts a newer one. The response is handed on as it is.
+//! for an old token never evicts a newer one. The response is handed on as it is; to have the request
+//! replayed with another token, see [`replay_rejected`](BearerAuthLayer::replay_rejected).
 //!
 //! # Features
 //!
@@ -85,6 +88,7 @@ mod scope;
 mod service;
 mod source;
 pub mod sources;
+mod sync;
 mod token;
 mod trace;
 

@@ -72,6 +72,9 @@ impl Origin {
         if host.is_empty() {
             return Err(because(Reason::NotAbsolute));
         }
+        if host.contains('*') {
+            return Err(because(Reason::Wildcard));
+        }
         Ok(Self {
             scheme,
             host: host.to_ascii_lowercase().into(),
@@ -240,6 +243,7 @@ enum Reason {
     NotOnlyAnOrigin,
     Scheme,
     Port,
+    Wildcard,
 }
 
 impl fmt::Display for InvalidOrigin {
@@ -250,6 +254,7 @@ impl fmt::Display for InvalidOrigin {
             Reason::NotOnlyAnOrigin => "it has more than a scheme, a host and a port",
             Reason::Scheme => "its scheme is not https, http, wss or ws",
             Reason::Port => "its port is not a number from 0 to 65535",
+            Reason::Wildcard => "it has a wildcard, and only whole hosts are compared",
         };
         write!(f, "not an origin such as https://api.example.com: {reason}")
     }

@@ -273,7 +273,7 @@ impl SourceError {
     /// For sources that have one token and no way to get another.
     #[inline]
     pub(crate) fn unless_expired(token: BearerToken) -> Result<BearerToken, Self> {
-        if token.has_expired() {
+        if token.is_expired() {
             return Err(Self::expired());
         }
         Ok(token)

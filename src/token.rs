@@ -163,8 +163,11 @@ impl BearerToken {
     }
 
     /// Whether the token is past its expiry. Reads the clock only if there is an expiry.
+    ///
+    /// A source must not hand out a token that is; those of this crate do not.
+    #[must_use]
     #[inline]
-    pub(crate) fn has_expired(&self) -> bool {
+    pub fn is_expired(&self) -> bool {
         self.inner.expiry.is_some_and(|at| at <= Instant::now())
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fmt, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
 };
 
 use arc_swap::ArcSwapOption;
@@ -10,6 +10,7 @@ use futures::channel::oneshot;
 
 use crate::{
     source::{SourceError, SourceErrorKind, TokenFuture, TokenSource},
+    sync::{Mutex, MutexGuard},
     token::{BearerToken, Inner},
 };
 
@@ -85,7 +86,7 @@ impl State {
     #[inline]
     fn usable(&self) -> Option<BearerToken> {
         let current = self.current.load_full().map(BearerToken::from_inner);
-        current.filter(|token| !token.has_expired())
+        current.filter(|token| !token.is_expired())
     }
 
     /// The token to use now, or what to wait for before asking again.
@@ -115,7 +116,7 @@ async fn wait(state: Weak<State>) -> Result<BearerToken, SourceError> {
     let mut announced: Option<BearerToken> = None;
     loop {
         let Some(alive) = state.upgrade() else {
-            let last = announced.filter(|token| !token.has_expired());
+            let last = announced.filter(|token| !token.is_expired());
             return last.ok_or_else(closed);
         };
         let next = match alive.usable_or_next() {

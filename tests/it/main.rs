@@ -42,3 +42,7 @@ mod shared_flight;
 #[allow(dead_code)]
 #[path = "../../src/sources/refreshing/machine.rs"]
 mod state_machine;
+/// What `shared_flight` takes its locks from.
+mod sync {
+    pub(crate) use std::sync::{Mutex, MutexGuard};
+}

@@ -369,6 +369,7 @@ fn a_text_that_is_no_origin_is_an_error_that_says_why() {
         ("https://user@api.example.com", TOO_MUCH),
         ("https://user:password@api.example.com", TOO_MUCH),
         ("https://@api.example.com", TOO_MUCH),
+        ("https://*.example.com", "wildcard"),
         ("ftp://api.example.com", SCHEME),
         ("httpss://api.example.com", SCHEME),
         ("https://api.example.com:65979", PORT),

@@ -7,7 +7,7 @@
 use std::{
     panic::AssertUnwindSafe,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     runtime::Runtime,
     source::{SourceError, TokenFuture},
+    sync::{Mutex, MutexGuard},
     token::BearerToken,
     trace,
 };

@@ -8,11 +8,13 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Wake, Waker},
 };
 
 use futures::future::BoxFuture;
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// One who waits. Any of them may poll the future, so that none depends on another being polled;
 /// and all are woken when it can go on.
