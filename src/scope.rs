@@ -12,8 +12,11 @@ use http::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Origin {
     scheme: Scheme,
+    /// In lower case.
     host: Box<str>,
     port: u16,
+    /// https on its default port, which a request is likely not to name.
+    is_usual_https: bool,
 }
 
 /// The schemes that have an origin.
@@ -79,16 +82,13 @@ impl Origin {
             scheme,
             host: host.to_ascii_lowercase().into(),
             port,
+            is_usual_https: scheme == Scheme::Https && port == scheme.default_port(),
         })
     }
 
     fn contains(&self, scheme: Scheme, authority: &Authority) -> bool {
         if self.scheme != scheme {
             return false;
-        }
-        // The usual case, without taking it apart.
-        if self.port == scheme.default_port() && authority.as_str() == &*self.host {
-            return true;
         }
         let (host, port) = split(authority);
         self.host.eq_ignore_ascii_case(host) && port_number(scheme, port) == Some(self.port)
@@ -179,14 +179,20 @@ impl Rules {
 
     #[inline]
     pub(crate) fn verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
-        let unrestricted = self.origins.is_empty() && !self.keep_existing;
-        if unrestricted && uri.scheme() == Some(&uri::Scheme::HTTPS) {
-            return Verdict::Carry;
+        if !self.keep_existing && uri.scheme() == Some(&uri::Scheme::HTTPS) {
+            let is_usual = |origin: &Origin| {
+                let authority = uri.authority().map_or("", Authority::as_str);
+                origin.is_usual_https && *origin.host == *authority
+            };
+            if self.origins.is_empty() || self.origins.iter().any(is_usual) {
+                return Verdict::Carry;
+            }
         }
-        self.restricted_verdict(uri, headers)
+        self.any_verdict(uri, headers)
     }
 
-    fn restricted_verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
+    /// Without the shortcut for the usual request.
+    fn any_verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
         if self.keep_existing && headers.contains_key(&self.header) {
             return Verdict::Pass;
         }
