@@ -39,6 +39,8 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut criterion = Criterion::default().configure_from_args();
     visit(|_| true, &mut Time(&mut criterion))?;
     over_http(&mut criterion)?;
+    #[cfg(feature = "peers")]
+    over_reqwest(&mut criterion)?;
     criterion.final_summary();
     Ok(())
 }
@@ -82,6 +84,31 @@ fn over_http(criterion: &mut Criterion) -> Result<(), Box<dyn Error + Send + Syn
     group.bench_function("static", |bencher| {
         bencher.iter(|| client.block_on(exchange(&auth, make())))
     });
+    group.finish();
+    Ok(())
+}
+
+#[cfg(feature = "peers")]
+fn over_reqwest(criterion: &mut Criterion) -> Result<(), Box<dyn Error + Send + Sync>> {
+    use tower_bearer_benches::peers::{ours, theirs};
+
+    // The two versions of the middleware have nothing in common for a function to take.
+    macro_rules! bench {
+        ($group:ident, $clients:expr) => {
+            for (name, client) in $clients {
+                $group.bench_function(name, |bencher| {
+                    bencher.iter_batched(
+                        || client.get("https://api.example.com/v1/files"),
+                        |request| futures::executor::block_on(request.send()).is_ok(),
+                        BatchSize::SmallInput,
+                    );
+                });
+            }
+        };
+    }
+    let mut group = criterion.benchmark_group("reqwest-middleware");
+    bench!(group, ours::clients()?);
+    bench!(group, theirs::clients()?);
     group.finish();
     Ok(())
 }

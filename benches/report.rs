@@ -36,7 +36,7 @@ fn parse(line: &str) -> Option<Row> {
 fn draw(path: &Path, rows: &[Row]) -> Result<(), Box<dyn Error>> {
     const BAR: i32 = 26;
     const LEFT: i32 = 240;
-    const WIDTH: f64 = 470.0;
+    const WIDTH: f64 = 420.0;
     let height = 60 + BAR * i32::try_from(rows.len())?;
     let root = SVGBackend::new(path, (800, u32::try_from(height)?)).into_drawing_area();
     root.fill(&WHITE)?;

@@ -177,6 +177,12 @@ impl Rules {
         Ok(())
     }
 
+    /// Whether any request over https gets the token.
+    #[cfg(feature = "reqwest-middleware")]
+    pub(crate) fn are_none(&self) -> bool {
+        self.origins.is_empty() && !self.keep_existing
+    }
+
     #[inline]
     pub(crate) fn verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
         if !self.keep_existing && uri.scheme() == Some(&uri::Scheme::HTTPS) {
