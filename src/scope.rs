@@ -4,7 +4,7 @@ use std::{fmt, net::Ipv4Addr, net::Ipv6Addr, str::FromStr};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
-    header::AUTHORIZATION,
+    header::{AUTHORIZATION, PROXY_AUTHORIZATION},
     uri::{self, Authority},
 };
 
@@ -215,9 +215,14 @@ impl Rules {
                 return Verdict::Pass;
             }
         }
-        // A URI without a scheme is for a connection that the caller chose. A scheme that we do
-        // not know is not known to be encrypted.
-        let encrypted = uri.scheme().is_none() || scheme.is_some_and(Scheme::is_encrypted);
+        // A URI without an authority is for a connection that the caller chose, and so is one that
+        // asks a proxy for a tunnel, where the token is for the proxy. A scheme that we do not know
+        // is not known to be encrypted.
+        let is_chosen = match uri.scheme() {
+            Some(_) => false,
+            None => uri.authority().is_none() || self.header == PROXY_AUTHORIZATION,
+        };
+        let encrypted = is_chosen || scheme.is_some_and(Scheme::is_encrypted);
         if encrypted || self.allow_plaintext || uri.authority().is_some_and(is_local) {
             Verdict::Carry
         } else {
