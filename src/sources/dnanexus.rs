@@ -1,15 +1,15 @@
 //! The token and the API server of a DNAnexus user or job: [`Dnanexus`].
 
+mod json;
+
 use std::{
-    borrow::Cow,
-    collections::BTreeMap,
     env, fmt,
     path::{Path, PathBuf},
 };
 
 use secrecy::zeroize::Zeroizing;
-use serde_json::value::RawValue;
 
+use self::json::{NotAString, Object};
 use super::{file::read_text, fixed::StaticToken};
 use crate::{
     layer::BearerAuthLayer,
@@ -200,7 +200,7 @@ impl Settings {
                 path.display()
             ))
         };
-        let members = Members::parse(&text).ok_or_else(invalid)?;
+        let members = Object::parse(&text).ok_or_else(invalid)?;
         let get = |name| members.string(name).map_err(|NotAString| invalid());
         Ok(Self {
             security_context: get(SECURITY_CONTEXT)?,
@@ -261,8 +261,8 @@ fn parse_security_context(text: &str) -> Result<BearerToken, SourceError> {
              {{\"auth_token_type\":\"Bearer\",\"auth_token\":\"…\"}}"
         ))
     };
-    let members = Members::parse(text).ok_or_else(malformed)?;
-    let get = |name| match members.string(name) {
+    let context = Object::parse(text).ok_or_else(malformed)?;
+    let get = |name| match context.string(name) {
         Ok(Some(value)) => Ok(value),
         Ok(None) | Err(NotAString) => Err(malformed()),
     };
@@ -278,73 +278,6 @@ fn parse_security_context(text: &str) -> Result<BearerToken, SourceError> {
             error,
         )
     })
-}
-
-/// The members of a JSON object, in the text they came in.
-///
-/// Values are kept as they stand there: to resolve their escapes, `serde_json` would put them in a
-/// buffer of its own that nobody wipes.
-struct Members<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
-
-struct NotAString;
-
-impl<'a> Members<'a> {
-    /// Without the parser's error, which may quote the text.
-    fn parse(text: &'a str) -> Option<Self> {
-        serde_json::from_str(text).ok().map(Self)
-    }
-
-    fn string(&self, name: &str) -> Result<Option<Zeroizing<String>>, NotAString> {
-        match self.0.get(name).map(|value| value.get()) {
-            None | Some("null") => Ok(None),
-            Some(value) => value
-                .strip_prefix('"')
-                .and_then(|value| value.strip_suffix('"'))
-                .and_then(unescape)
-                .map(Some)
-                .ok_or(NotAString),
-        }
-    }
-}
-
-/// The text of a JSON string that has been checked (RFC 8259 §7), in a buffer that does not grow.
-/// `None` for an unpaired surrogate.
-fn unescape(escaped: &str) -> Option<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::with_capacity(escaped.len()));
-    let mut rest = escaped;
-    while let Some((plain, escape)) = rest.split_once('\\') {
-        text.push_str(plain);
-        let mut after = escape.chars();
-        let c = match after.next()? {
-            'b' => '\u{8}',
-            'f' => '\u{c}',
-            'n' => '\n',
-            'r' => '\r',
-            't' => '\t',
-            'u' => {
-                let (c, length) = unescape_utf16(escape.get(1..)?)?;
-                after = escape.get(1 + length..)?.chars();
-                c
-            }
-            c => c,
-        };
-        text.push(c);
-        rest = after.as_str();
-    }
-    text.push_str(rest);
-    Some(text)
-}
-
-/// One character from `XXXX` or `XXXX\uXXXX`, and how much of the text it took.
-fn unescape_utf16(text: &str) -> Option<(char, usize)> {
-    let unit = |at: usize| u16::from_str_radix(text.get(at..at + 4)?, 16).ok();
-    let high = unit(0)?;
-    if let Some(c) = char::from_u32(high.into()) {
-        return Some((c, 4));
-    }
-    text.get(4..6).filter(|&prefix| prefix == "\\u")?;
-    let pair = char::decode_utf16([high, unit(6)?]).next()?.ok()?;
-    Some((pair, 10))
 }
 
 fn absent(message: String) -> SourceError {

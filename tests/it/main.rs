@@ -13,6 +13,8 @@ mod allocations;
 mod allocator;
 mod attach;
 mod auto_traits;
+#[cfg(feature = "dnanexus")]
+mod dnanexus_json;
 mod env;
 mod executor;
 mod file;
@@ -32,8 +34,13 @@ mod unauthorized;
 mod virtual_time;
 mod waiting;
 mod wiping;
+#[cfg(feature = "dnanexus")]
+mod wiping_dnanexus;
 
 // The very files of the crate, which are not public.
+#[cfg(feature = "dnanexus")]
+#[path = "../../src/sources/dnanexus/json.rs"]
+mod json;
 #[allow(dead_code)]
 #[path = "../../src/sources/refreshing/policy.rs"]
 mod policy;
