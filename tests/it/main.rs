@@ -14,6 +14,8 @@ mod allocator;
 mod attach;
 mod auto_traits;
 #[cfg(feature = "dnanexus")]
+mod dnanexus;
+#[cfg(feature = "dnanexus")]
 mod dnanexus_json;
 mod env;
 mod executor;
