@@ -13,6 +13,7 @@ mod allocations;
 mod allocator;
 mod attach;
 mod auto_traits;
+mod chain;
 #[cfg(feature = "dnanexus")]
 mod dnanexus;
 #[cfg(feature = "dnanexus")]
