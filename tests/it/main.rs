@@ -33,6 +33,8 @@ mod scope;
 mod size;
 mod support;
 mod token;
+#[cfg(feature = "tracing")]
+mod tracing_events;
 mod unauthorized;
 mod virtual_time;
 mod waiting;
