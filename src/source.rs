@@ -202,7 +202,7 @@ pub struct SourceError {
 struct ErrorInner {
     kind: SourceErrorKind,
     message: Cow<'static, str>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
     retry_after: Option<Duration>,
 }
 
@@ -240,13 +240,13 @@ impl SourceError {
         message: impl Into<Cow<'static, str>>,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self::from_parts(kind, message.into(), Some(source.into()))
+        Self::from_parts(kind, message.into(), Some(source.into().into()))
     }
 
     fn from_parts(
         kind: SourceErrorKind,
         message: Cow<'static, str>,
-        source: Option<Box<dyn StdError + Send + Sync>>,
+        source: Option<Arc<dyn StdError + Send + Sync>>,
     ) -> Self {
         Self {
             inner: Arc::new(ErrorInner {
@@ -328,8 +328,20 @@ impl SourceError {
                 kind: last.kind(),
                 message: format!("no token, and no new try to fetch one for {retry_after:.1?}")
                     .into(),
-                source: Some(Box::new(last.clone())),
+                source: Some(Arc::new(last.clone())),
                 retry_after: Some(retry_after),
+            }),
+        }
+    }
+
+    /// The same error under another message, with what caused it and when the next try is.
+    pub(crate) fn with_message(&self, message: String) -> Self {
+        Self {
+            inner: Arc::new(ErrorInner {
+                kind: self.kind(),
+                message: message.into(),
+                source: self.inner.source.clone(),
+                retry_after: self.retry_after(),
             }),
         }
     }

@@ -27,8 +27,9 @@ pub fn first_of(source: impl Link) -> Chain {
 ///
 /// A source with [nothing to take a token from](SourceErrorKind::Absent), such as a variable that is
 /// not set or a file that does not exist, is passed over. Any other error ends the search: a
-/// malformed token is a mistake to hear of, not a reason to act as somebody else. A source that could
-/// not be made is not made again later.
+/// malformed token is a mistake to hear of, not a reason to act as somebody else. The error lists each
+/// source that was tried, and why it has no token. A source that could not be made is not made again
+/// later.
 ///
 /// The winner is remembered and asked alone, until it has only a rejected token to give. Then the
 /// search starts anew; if no source has a better token, the rejected one is sent again.
@@ -133,7 +134,7 @@ impl Chain {
                     return Ok(token);
                 }
                 Err(error) if error.kind() == SourceErrorKind::Absent => absent.push(error),
-                Err(error) if rejected.is_none() => return Err(error),
+                Err(error) if rejected.is_none() => return Err(after_absent(&absent, error)),
                 Err(_) => break,
             }
         }
@@ -149,6 +150,18 @@ impl Chain {
 
 /// Lists each source that was tried, and why it has no token.
 fn all_absent(errors: &[SourceError]) -> SourceError {
+    SourceError::new(SourceErrorKind::Absent, list(errors))
+}
+
+/// The error that ended the search, which also lists the sources that were tried before.
+fn after_absent(absent: &[SourceError], error: SourceError) -> SourceError {
+    if absent.is_empty() {
+        return error;
+    }
+    error.with_message(format!("{}; {error}", list(absent)))
+}
+
+fn list(errors: &[SourceError]) -> String {
     let mut message = String::from("no source has a token");
     for (index, error) in errors.iter().enumerate() {
         message.push_str(if index == 0 { ": " } else { "; " });
@@ -160,7 +173,7 @@ fn all_absent(errors: &[SourceError]) -> SourceError {
             cause = error.source();
         }
     }
-    SourceError::new(SourceErrorKind::Absent, message)
+    message
 }
 
 impl TokenSource for Chain {

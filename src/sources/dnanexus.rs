@@ -1,15 +1,15 @@
 //! The token and the API server of a DNAnexus user or job: [`Dnanexus`].
 
+mod json;
+
 use std::{
-    borrow::Cow,
-    collections::BTreeMap,
     env, fmt,
     path::{Path, PathBuf},
 };
 
 use secrecy::zeroize::Zeroizing;
-use serde_json::value::RawValue;
 
+use self::json::{NotAString, Object};
 use super::{file::read_text, fixed::StaticToken};
 use crate::{
     layer::BearerAuthLayer,
@@ -22,6 +22,7 @@ const USER_CONF_DIR: &str = "DX_USER_CONF_DIR";
 const PROTOCOL: &str = "DX_APISERVER_PROTOCOL";
 const HOST: &str = "DX_APISERVER_HOST";
 const PORT: &str = "DX_APISERVER_PORT";
+const FILE: &str = "environment.json";
 
 /// The token and the API server of a DNAnexus user or job, found where the `dx` client finds them.
 ///
@@ -61,27 +62,32 @@ impl Dnanexus {
     /// `DX_APISERVER_HOST` and `DX_APISERVER_PORT` is taken from the environment, else from
     /// `environment.json` in the folder `DX_USER_CONF_DIR`, by default `~/.dnanexus_config`.
     ///
+    /// Not looked at are `/etc/dnanexus`, and the copies that `dx` keeps for each shell, in `sessions`
+    /// in that folder.
+    ///
     /// # Errors
     ///
     /// [`SourceErrorKind::Absent`] if there is no token in either place,
-    /// [`SourceErrorKind::Invalid`] if a value is malformed: it is not passed over.
+    /// [`SourceErrorKind::Invalid`] if a value is malformed: it is not passed over,
+    /// [`SourceErrorKind::Failed`] if the file cannot be read.
     pub fn discover() -> Result<Self, SourceError> {
-        let folder = config_folder()?;
-        let in_file = match &folder {
-            Some(folder) => Settings::in_folder(folder),
-            None => Err(absent("there is no home directory".into())),
-        };
-        let in_file = match in_file {
-            Err(error) if error.kind() == SourceErrorKind::Absent => Settings::default(),
-            other => other?,
-        };
-        let settings = Settings::in_environment()?.or(in_file);
+        let mut settings = Settings::in_environment()?;
+        let folder = config_folder();
+        // Where nothing is wanted from the file, it does not matter what is wrong with it.
+        if let Some(folder) = folder.as_ref().filter(|_| !settings.is_complete()) {
+            match Settings::in_folder(folder) {
+                Err(error) if error.kind() == SourceErrorKind::Absent => {}
+                in_file => settings = settings.or(in_file?),
+            }
+        }
         if settings.security_context.is_none() {
-            let folder = folder.unwrap_or_else(|| PathBuf::from("~/.dnanexus_config"));
+            let in_folder = folder.map_or_else(
+                || "there is no home directory".into(),
+                |folder| format!("{} has none", folder.join(FILE).display()),
+            );
             return Err(absent(format!(
-                "no DNAnexus token: environment variable {SECURITY_CONTEXT} is not set and {} has \
-                 none; run `dx login`",
-                folder.join("environment.json").display()
+                "no DNAnexus token: environment variable {SECURITY_CONTEXT} is not set and \
+                 {in_folder}; run `dx login`"
             )));
         }
         Self::from_settings(&settings)
@@ -107,12 +113,13 @@ impl Dnanexus {
     /// # Errors
     ///
     /// [`SourceErrorKind::Absent`] if there is no such file or no token in it,
-    /// [`SourceErrorKind::Invalid`] if a value in it is malformed.
+    /// [`SourceErrorKind::Invalid`] if a value in it is malformed,
+    /// [`SourceErrorKind::Failed`] if it cannot be read.
     pub fn from_config_dir(folder: impl AsRef<Path>) -> Result<Self, SourceError> {
         let folder = folder.as_ref();
         let settings = Settings::in_folder(folder)?;
         if settings.security_context.is_none() {
-            let file = folder.join("environment.json");
+            let file = folder.join(FILE);
             return Err(absent(format!("{} has no DNAnexus token", file.display())));
         }
         Self::from_settings(&settings)
@@ -121,11 +128,14 @@ impl Dnanexus {
     fn from_settings(settings: &Settings) -> Result<Self, SourceError> {
         let context = settings.security_context.as_ref();
         let token = parse_security_context(context.map_or("", |context| context))?;
-        let protocol = or_default(settings.protocol.as_ref(), "https");
-        let host = or_default(settings.host.as_ref(), "api.dnanexus.com");
-        let default_port = if protocol == "http" { "80" } else { "443" };
-        let port = or_default(settings.port.as_ref(), default_port);
-        let api_server = format!("{protocol}://{host}:{port}");
+        let protocol = or_default(PROTOCOL, settings.protocol.as_ref(), "https")?;
+        let host = or_default(HOST, settings.host.as_ref(), "api.dnanexus.com")?;
+        let port = match settings.port.as_ref().map(|port| port.trim()) {
+            None | Some("") if protocol.eq_ignore_ascii_case("http") => "80",
+            None | Some("") => "443",
+            Some(port) => port,
+        };
+        let api_server = format!("{}://{host}:{port}", protocol.to_ascii_lowercase());
         let token = StaticToken::new(token);
         let layer = BearerAuthLayer::new(token.clone())
             .for_origin(&api_server)
@@ -192,22 +202,32 @@ impl Settings {
     }
 
     fn in_folder(folder: &Path) -> Result<Self, SourceError> {
-        let path = folder.join("environment.json");
+        let path = folder.join(FILE);
         let text = read_text(&path)?;
-        let invalid = || {
-            invalid(format!(
-                "{} is not a JSON object of strings, as the dx client writes it",
-                path.display()
-            ))
+        let invalid = |what: &str| invalid(format!("{} {what}", path.display()));
+        let members = Object::parse(&text)
+            .ok_or_else(|| invalid("is not a JSON object, as the dx client writes it"))?;
+        let get = |name| {
+            let value = members.string(name);
+            value.map_err(|NotAString| invalid(&format!("has a {name} that is not a string")))
         };
-        let members = Members::parse(&text).ok_or_else(invalid)?;
-        let get = |name| members.string(name).map_err(|NotAString| invalid());
         Ok(Self {
             security_context: get(SECURITY_CONTEXT)?,
             protocol: get(PROTOCOL)?,
             host: get(HOST)?,
             port: get(PORT)?,
         })
+    }
+
+    fn is_complete(&self) -> bool {
+        [
+            &self.security_context,
+            &self.protocol,
+            &self.host,
+            &self.port,
+        ]
+        .iter()
+        .all(|value| value.is_some())
     }
 
     fn or(self, other: Self) -> Self {
@@ -220,10 +240,16 @@ impl Settings {
     }
 }
 
-fn or_default<'a>(value: Option<&'a Zeroizing<String>>, default: &'a str) -> &'a str {
+/// Empty is a mistake and no default: with it, the token would go to another server than was meant.
+fn or_default<'a>(
+    name: &str,
+    value: Option<&'a Zeroizing<String>>,
+    default: &'a str,
+) -> Result<&'a str, SourceError> {
     match value.map(|value| value.trim()) {
-        None | Some("") => default,
-        Some(value) => value,
+        None => Ok(default),
+        Some("") => Err(invalid(format!("{name} is empty"))),
+        Some(value) => Ok(value),
     }
 }
 
@@ -238,20 +264,22 @@ fn variable(name: &str) -> Result<Option<Zeroizing<String>>, SourceError> {
     }
 }
 
-fn config_folder() -> Result<Option<PathBuf>, SourceError> {
-    let home = env::var_os("HOME").or_else(|| env::var_os("USERPROFILE"));
-    let home = home.filter(|home| !home.is_empty()).map(PathBuf::from);
+/// `None` if it is in the home directory and there is none.
+fn config_folder() -> Option<PathBuf> {
     let Some(folder) = env::var_os(USER_CONF_DIR).filter(|folder| !folder.is_empty()) else {
-        return Ok(home.map(|home| home.join(".dnanexus_config")));
+        return Some(home()?.join(".dnanexus_config"));
     };
     let folder = PathBuf::from(folder);
-    match (folder.strip_prefix("~"), home) {
-        (Ok(rest), Some(home)) => Ok(Some(home.join(rest))),
-        (Ok(_), None) => Err(absent(format!(
-            "{USER_CONF_DIR} starts with ~ and there is no home directory"
-        ))),
-        (Err(_), _) => Ok(Some(folder)),
+    match folder.strip_prefix("~") {
+        Ok(in_home) => Some(home()?.join(in_home)),
+        Err(_) => Some(folder),
     }
+}
+
+/// Also where `HOME` is not set, as in a system service.
+fn home() -> Option<PathBuf> {
+    #[allow(deprecated, reason = "until Rust 1.87, long after it was mended")]
+    env::home_dir().filter(|home| !home.as_os_str().is_empty())
 }
 
 fn parse_security_context(text: &str) -> Result<BearerToken, SourceError> {
@@ -261,8 +289,8 @@ fn parse_security_context(text: &str) -> Result<BearerToken, SourceError> {
              {{\"auth_token_type\":\"Bearer\",\"auth_token\":\"…\"}}"
         ))
     };
-    let members = Members::parse(text).ok_or_else(malformed)?;
-    let get = |name| match members.string(name) {
+    let context = Object::parse(text).ok_or_else(malformed)?;
+    let get = |name| match context.string(name) {
         Ok(Some(value)) => Ok(value),
         Ok(None) | Err(NotAString) => Err(malformed()),
     };
@@ -278,73 +306,6 @@ fn parse_security_context(text: &str) -> Result<BearerToken, SourceError> {
             error,
         )
     })
-}
-
-/// The members of a JSON object, in the text they came in.
-///
-/// Values are kept as they stand there: to resolve their escapes, `serde_json` would put them in a
-/// buffer of its own that nobody wipes.
-struct Members<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
-
-struct NotAString;
-
-impl<'a> Members<'a> {
-    /// Without the parser's error, which may quote the text.
-    fn parse(text: &'a str) -> Option<Self> {
-        serde_json::from_str(text).ok().map(Self)
-    }
-
-    fn string(&self, name: &str) -> Result<Option<Zeroizing<String>>, NotAString> {
-        match self.0.get(name).map(|value| value.get()) {
-            None | Some("null") => Ok(None),
-            Some(value) => value
-                .strip_prefix('"')
-                .and_then(|value| value.strip_suffix('"'))
-                .and_then(unescape)
-                .map(Some)
-                .ok_or(NotAString),
-        }
-    }
-}
-
-/// The text of a JSON string that has been checked (RFC 8259 §7), in a buffer that does not grow.
-/// `None` for an unpaired surrogate.
-fn unescape(escaped: &str) -> Option<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::with_capacity(escaped.len()));
-    let mut rest = escaped;
-    while let Some((plain, escape)) = rest.split_once('\\') {
-        text.push_str(plain);
-        let mut after = escape.chars();
-        let c = match after.next()? {
-            'b' => '\u{8}',
-            'f' => '\u{c}',
-            'n' => '\n',
-            'r' => '\r',
-            't' => '\t',
-            'u' => {
-                let (c, length) = unescape_utf16(escape.get(1..)?)?;
-                after = escape.get(1 + length..)?.chars();
-                c
-            }
-            c => c,
-        };
-        text.push(c);
-        rest = after.as_str();
-    }
-    text.push_str(rest);
-    Some(text)
-}
-
-/// One character from `XXXX` or `XXXX\uXXXX`, and how much of the text it took.
-fn unescape_utf16(text: &str) -> Option<(char, usize)> {
-    let unit = |at: usize| u16::from_str_radix(text.get(at..at + 4)?, 16).ok();
-    let high = unit(0)?;
-    if let Some(c) = char::from_u32(high.into()) {
-        return Some((c, 4));
-    }
-    text.get(4..6).filter(|&prefix| prefix == "\\u")?;
-    let pair = char::decode_utf16([high, unit(6)?]).next()?.ok()?;
-    Some((pair, 10))
 }
 
 fn absent(message: String) -> SourceError {

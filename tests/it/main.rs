@@ -13,6 +13,11 @@ mod allocations;
 mod allocator;
 mod attach;
 mod auto_traits;
+mod chain;
+#[cfg(feature = "dnanexus")]
+mod dnanexus;
+#[cfg(feature = "dnanexus")]
+mod dnanexus_json;
 mod env;
 mod executor;
 mod file;
@@ -28,12 +33,19 @@ mod scope;
 mod size;
 mod support;
 mod token;
+#[cfg(feature = "tracing")]
+mod tracing_events;
 mod unauthorized;
 mod virtual_time;
 mod waiting;
 mod wiping;
+#[cfg(feature = "dnanexus")]
+mod wiping_dnanexus;
 
 // The very files of the crate, which are not public.
+#[cfg(feature = "dnanexus")]
+#[path = "../../src/sources/dnanexus/json.rs"]
+mod json;
 #[allow(dead_code)]
 #[path = "../../src/sources/refreshing/policy.rs"]
 mod policy;

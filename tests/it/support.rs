@@ -307,18 +307,28 @@ const CHILD: &str = "TOWER_BEARER_TEST_CHILD";
 /// Runs `body` in a process of its own, with these environment variables: this process cannot set
 /// them while others read them. `test` is the calling test's path.
 pub(crate) fn in_child(test: &str, variables: &[(&str, &std::ffi::OsStr)], body: impl FnOnce()) {
+    let set = |child: &mut Command| {
+        child.envs(variables.iter().copied());
+    };
+    in_prepared_child(test, set, body);
+}
+
+/// Runs `body` in a process of its own, whose environment `prepare` makes.
+pub(crate) fn in_prepared_child(
+    test: &str,
+    prepare: impl FnOnce(&mut Command),
+    body: impl FnOnce(),
+) {
     let sentinel = format!("{test} ran in the child");
     if env::var_os(CHILD).is_some_and(|name| name == *test) {
         body();
         println!("{sentinel}");
         return;
     }
-    let output = Command::new(env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .envs(variables.iter().copied())
-        .env(CHILD, test)
-        .output()
-        .unwrap();
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args(["--exact", test, "--nocapture"]);
+    prepare(&mut child);
+    let output = child.env(CHILD, test).output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(

@@ -1,0 +1,247 @@
+//! The crate's own reading of JSON against `serde_json`'s.
+
+use std::collections::BTreeMap;
+
+use proptest::{collection::vec, prelude::*, sample::select};
+use serde_json::{Map, Value, value::RawValue};
+
+use crate::json::{NotAString, Object};
+
+/// The string between the quotes as each reads it, or `None`.
+fn both(escaped: &str) -> (Option<String>, Option<String>) {
+    let text = format!("{{\"name\":\"{escaped}\"}}");
+    let ours = Object::parse(&text).and_then(|object| string(&object, "name"));
+    let oracle = serde_json::from_str::<BTreeMap<String, String>>(&text).ok();
+    (ours, oracle.and_then(|mut members| members.remove("name")))
+}
+
+fn string(object: &Object<'_>, name: &str) -> Option<String> {
+    let text = object.string(name).ok()??;
+    Some(String::clone(&text))
+}
+
+fn assert_same(escaped: &str) -> Option<String> {
+    let (ours, oracle) = both(escaped);
+    assert_eq!(ours, oracle, "{escaped}");
+    ours
+}
+
+#[test]
+fn each_escape_of_one_character_is_read_or_refused_as_by_serde_json() {
+    let mut read = String::new();
+    for c in (0..=0x7f)
+        .map(char::from)
+        .chain(['\u{e9}', '\u{20ac}', '\u{1f600}'])
+    {
+        let escape = format!("a\\{c}b");
+        if assert_same(&escape).is_some() {
+            read.push(c);
+        }
+        // As it is, where a quote would end the string.
+        if c != '"' {
+            assert_same(&format!("a{c}b"));
+        }
+    }
+    assert_eq!(read, "\"/\\bfnrt");
+}
+
+#[test]
+fn each_utf_16_unit_is_read_or_refused_as_by_serde_json() {
+    let mut refused = 0;
+    for unit in 0..=0xffff {
+        for escape in [format!("\\u{unit:04x}"), format!("-\\u{unit:04X}-")] {
+            refused += usize::from(assert_same(&escape).is_none());
+        }
+    }
+    assert_eq!(refused, 2 * 2048, "the surrogates");
+}
+
+#[test]
+fn each_surrogate_pair_is_read_as_by_serde_json() {
+    let mut characters = 0;
+    for high in 0xd800..=0xdbff {
+        let pairs = (0xdc00..=0xdfff).map(|low| format!("\\u{high:04x}\\u{low:04X}"));
+        let text = assert_same(&pairs.collect::<String>()).unwrap();
+        characters += text.chars().count();
+    }
+    assert_eq!(characters, 0x10_0000);
+}
+
+#[test]
+fn a_surrogate_without_its_other_half_is_refused_whatever_follows() {
+    for first in ["d800", "dbff", "dc00", "DFFF"] {
+        for follows in [
+            "",
+            "x",
+            "xxxxxx",
+            "\\n",
+            "\\\\dc00",
+            "/udc00",
+            "\\u0041",
+            "\\ud800",
+            "\u{e9}\u{20ac}",
+        ] {
+            assert_eq!(assert_same(&format!("a\\u{first}{follows}")), None);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_hexadecimal_number_is_refused() {
+    for escape in [
+        "+041",
+        "-041",
+        "0x41",
+        " 041",
+        "00g1",
+        "0_41",
+        "004",
+        "",
+        "\u{e9}041",
+    ] {
+        assert_eq!(assert_same(&format!("\\u{escape}")), None);
+        assert_eq!(assert_same(&format!("\\ud83d\\u{escape}")), None);
+    }
+}
+
+#[test]
+fn a_text_that_is_cut_off_anywhere_is_refused() {
+    let text = r#" {"a\n": "\"\u00e9\ud83d\ude00\\", "b": [{"c": -1.5e3}, null, true], "d":{}} "#;
+    let whole = text.trim_end().len();
+    for end in 0..text.len() {
+        assert_eq!(Object::parse(&text[..end]).is_some(), end >= whole, "{end}");
+    }
+}
+
+#[test]
+fn of_two_members_with_one_name_the_last_counts() {
+    let object = Object::parse(r#"{"a":"1","\u0061":"2","b":"3","a":null,"\u0062":4}"#).unwrap();
+    assert!(matches!(object.string("a"), Ok(None)));
+    assert!(matches!(object.string("b"), Err(NotAString)));
+    let object = Object::parse(r#"{"a":null,"a":"1","\u0061":"2"}"#).unwrap();
+    assert_eq!(string(&object, "a").unwrap(), "2");
+}
+
+#[test]
+fn one_byte_order_mark_is_passed_over() {
+    assert!(Object::parse("\u{feff} {}").is_some());
+    assert!(Object::parse("\u{feff}\u{feff}{}").is_none());
+    assert!(Object::parse(" \u{feff}{}").is_none());
+}
+
+#[test]
+fn deep_nesting_does_not_overflow_the_stack() {
+    let depth = 100_000;
+    let nested = format!(
+        "{{\"a\":{}{},\"b\":\"c\"}}",
+        "[".repeat(depth),
+        "]".repeat(depth)
+    );
+    assert_eq!(string(&Object::parse(&nested).unwrap(), "b").unwrap(), "c");
+    assert!(Object::parse(&nested[..depth]).is_none());
+}
+
+/// Pieces that JSON is made of, and some that it is not.
+const PIECES: [&str; 28] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\"a\"",
+    "\"b\"",
+    "\"a\":",
+    "\"b\":\"c\"",
+    "null",
+    "true",
+    "false",
+    "0",
+    "-1.5e3",
+    "01",
+    "1e999",
+    "\\",
+    "\\u0041",
+    "\\ud83d\\ude00",
+    " ",
+    "\n",
+    "\t",
+    "\u{a0}",
+    "\u{e9}",
+    "'",
+    "nul",
+];
+
+proptest! {
+    // Most texts are no object.
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    #[test]
+    fn a_text_is_an_object_where_serde_json_says_so(
+        pieces in vec(select(&PIECES[..]), 0..8),
+        around in any::<bool>(),
+    ) {
+        let mut text = pieces.concat();
+        if around {
+            text = format!("{{{text}}}");
+        }
+        let json = serde_json::from_str::<&RawValue>(&text);
+        let is_object = json.is_ok_and(|json| json.get().starts_with('{'));
+        prop_assert_eq!(Object::parse(&text).is_some(), is_object, "{}", text);
+    }
+}
+
+proptest! {
+    #[test]
+    fn each_member_is_found_as_by_serde_json(
+        members in vec(("[a-c\\\\\"\u{e9}\u{1f600}]{0,2}", value()), 0..6),
+        escape_all in any::<bool>(),
+        space in select(&["", " ", "\n\t\r "][..]),
+    ) {
+        let write = |text: &str| if escape_all { escape(text) } else { Value::from(text).to_string() };
+        let written: Vec<String> = members
+            .iter()
+            .map(|(name, value)| {
+                let value = value.as_str().map_or_else(|| value.to_string(), write);
+                format!("{space}{}{space}:{space}{value}{space}", write(name))
+            })
+            .collect();
+        let text = format!("{space}{{{}}}{space}", written.join(","));
+        let oracle: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        let object = Object::parse(&text).unwrap();
+        for name in members.iter().map(|(name, _)| name.as_str()).chain(["absent"]) {
+            let ours = match object.string(name) {
+                Ok(text) => Some(text.map(|text| String::clone(&text))),
+                Err(NotAString) => None,
+            };
+            let expected = match oracle.get(name) {
+                None | Some(Value::Null) => Some(None),
+                Some(Value::String(text)) => Some(Some(text.clone())),
+                Some(_) => None,
+            };
+            prop_assert_eq!(ours, expected, "{} in {}", name, text);
+        }
+    }
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(2, 8, 3, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..3).prop_map(Value::from),
+            vec(("[a-c]", inner), 0..3).prop_map(|members| members.into_iter().collect()),
+        ]
+    })
+}
+
+/// Every UTF-16 unit as an escape.
+fn escape(text: &str) -> String {
+    let units = text.encode_utf16().map(|unit| format!("\\u{unit:04x}"));
+    format!("\"{}\"", units.collect::<String>())
+}

@@ -1,0 +1,380 @@
+//! The events of the feature `tracing`: that they are there, and that no secret is in them.
+
+use std::{
+    convert::Infallible,
+    fmt::{self, Debug, Write as _},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{HeaderValue, Response, StatusCode};
+use tower::Layer;
+use tower_bearer::{
+    BearerAuthLayer, BearerToken, FileToken, RefreshingToken, Runtime, StaticToken, TokenSource,
+};
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+use crate::{
+    refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, one_hour},
+    support::{Server, Task, get, make_ready, send, status, token},
+    virtual_time::VirtualTime,
+};
+
+/// Keeps what is recorded on this thread, as text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    /// What is recorded while `f` runs, of any level and from any crate.
+    fn of(f: impl FnOnce()) -> Vec<String> {
+        let log = Self::default();
+        tracing::subscriber::with_default(log.clone(), f);
+        let lines = log.0.lock().unwrap();
+        lines.clone()
+    }
+
+    fn add(&self, line: String) {
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let metadata = event.metadata();
+        let mut line = Line(format!("{} {}", metadata.level(), metadata.target()));
+        event.record(&mut line);
+        self.add(line.0);
+    }
+
+    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
+        let mut line = Line(format!("span {}", attributes.metadata().name()));
+        attributes.record(&mut line);
+        self.add(line.0);
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, values: &span::Record<'_>) {
+        let mut line = Line("record".into());
+        values.record(&mut line);
+        self.add(line.0);
+    }
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        write!(self.0, " {}={value:?}", field.name()).unwrap();
+    }
+}
+
+fn fetch(endpoint: &Endpoint, source: &impl TokenSource) {
+    drop(endpoint.time.block_on(source.token()));
+}
+
+const STARTED: &str = "DEBUG tower_bearer message=token fetch started";
+const REJECTED: &str = "DEBUG tower_bearer message=a server rejected the token";
+
+#[test]
+fn a_fetch_that_succeeds_tells_that_it_started_and_how_long_the_token_lives() {
+    for (lifetime, shown) in [(Some(HOUR), "Some(3600s)"), (None, "None")] {
+        let events = Log::of(|| {
+            let endpoint = Endpoint::new(one_hour);
+            endpoint.script([Script::Token(lifetime)]);
+            fetch(&endpoint, &endpoint.source());
+        });
+        let succeeded =
+            format!("DEBUG tower_bearer message=token fetch succeeded lifetime={shown}");
+        assert_eq!(events, [STARTED, &succeeded]);
+    }
+}
+
+#[test]
+fn a_fetch_that_fails_tells_the_kind_of_failure() {
+    let rejected = token("rejected");
+    rejected.reject();
+    for (script, reason) in [
+        (Script::Fail, "Failed"),
+        (Script::Panic, "Panicked"),
+        (Script::Token(Some(Duration::ZERO)), "Expired"),
+        (Script::Same(rejected), "Rejected"),
+    ] {
+        let events = Log::of(|| {
+            let endpoint = Endpoint::new(one_hour);
+            endpoint.script([script]);
+            fetch(&endpoint, &endpoint.source());
+        });
+        let failed = format!("WARN tower_bearer message=token fetch failed reason={reason}");
+        assert_eq!(events, [STARTED, &failed]);
+    }
+}
+
+#[test]
+fn a_fetch_that_takes_too_long_tells_so() {
+    let events = Log::of(|| {
+        let endpoint = Endpoint::new(|| Script::Hang);
+        let source = endpoint.source();
+        let _waiting = Task::waiting(source.token());
+        endpoint.time.advance(30 * SECOND);
+    });
+    let failed = "WARN tower_bearer message=token fetch failed reason=TimedOut";
+    assert_eq!(events, [STARTED, failed]);
+}
+
+#[test]
+fn a_request_in_the_back_off_tells_why_and_how_long_it_is() {
+    let events = Log::of(|| {
+        let endpoint = Endpoint::new(|| Script::Fail);
+        let source = endpoint.source();
+        fetch(&endpoint, &source);
+        fetch(&endpoint, &source);
+    });
+    let [_, _, backing_off] = &events[..] else {
+        panic!("{events:?}");
+    };
+    let expected =
+        "DEBUG tower_bearer message=no token, backing off reason=Failed retry_after=Some(";
+    assert!(backing_off.starts_with(expected), "{backing_off}");
+    assert!(backing_off.ends_with("ms)"), "{backing_off}");
+}
+
+#[test]
+fn a_refresh_in_the_background_tells_as_much() {
+    let events = Log::of(|| {
+        let endpoint = Endpoint::new(one_hour);
+        let source = endpoint.source();
+        fetch(&endpoint, &source);
+        endpoint.otherwise(|| Script::Fail);
+        endpoint.time.advance(HOUR - 5 * MINUTE);
+        fetch(&endpoint, &source);
+        endpoint.time.run();
+    });
+    let failed = "WARN tower_bearer message=token fetch failed reason=Failed";
+    assert_eq!(events[2..], [STARTED, failed]);
+}
+
+#[test]
+fn a_token_that_a_server_rejects_is_told_and_no_other() {
+    for (challenge, told) in [
+        (r#"Bearer error="invalid_token""#, &[REJECTED][..]),
+        (r#"Bearer error="insufficient_scope""#, &[]),
+    ] {
+        let events = Log::of(|| {
+            let server = Server::answering(move |_| {
+                let mut response = status(StatusCode::UNAUTHORIZED);
+                let value = HeaderValue::from_static(challenge);
+                response.headers_mut().insert("www-authenticate", value);
+                response
+            });
+            let layer = BearerAuthLayer::new(StaticToken::new(token("abc")));
+            send(&mut layer.layer(server), get("https://api.example.com/")).unwrap();
+        });
+        assert_eq!(events, told);
+    }
+}
+
+#[test]
+fn a_refusal_to_send_in_plaintext_tells_the_scheme_and_the_host() {
+    for (uri, shown) in [
+        (
+            "http://api.example.com/path?query",
+            "scheme=\"http\" host=\"api.example.com\"",
+        ),
+        (
+            "ws://[2001:db8::1]:80/",
+            "scheme=\"ws\" host=\"[2001:db8::1]\"",
+        ),
+    ] {
+        let events = Log::of(|| {
+            let layer = BearerAuthLayer::new(StaticToken::new(token("abc")));
+            send(&mut layer.layer(Server::ok()), get(uri)).unwrap_err();
+        });
+        let expected = "WARN tower_bearer message=refused to send the token in plaintext";
+        assert_eq!(events, [format!("{expected} {shown}")]);
+    }
+}
+
+#[test]
+fn a_request_whose_token_is_at_hand_tells_nothing() {
+    let endpoint = Endpoint::new(one_hour);
+    let source = endpoint.source();
+    fetch(&endpoint, &source);
+    let events = Log::of(|| {
+        let mut service = BearerAuthLayer::new(source.clone()).layer(Server::ok());
+        for _ in 0..3 {
+            send(&mut service, get("https://api.example.com/")).unwrap();
+        }
+    });
+    assert_eq!(events, [""; 0]);
+}
+
+/// A token, a response body and a password, told apart.
+const SECRETS: [&str; 3] = [
+    "7Fjfp0ZBr1KtDRbnfVdmIw",
+    "hunter2-hunter2-hunter2",
+    "pa55w0rd-pa55w0rd",
+];
+
+/// As the error of an HTTP client that shows all it knows.
+#[derive(Debug)]
+struct Talkative;
+
+impl fmt::Display for Talkative {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [token, body, password] = SECRETS;
+        write!(
+            f,
+            "POST https://me:{password}@idp.example/?token={token}: 400: {body}"
+        )
+    }
+}
+
+impl std::error::Error for Talkative {}
+
+fn fails() {
+    let time = VirtualTime::new();
+    let source = RefreshingToken::builder(|| async { Err::<BearerToken, _>(Talkative) })
+        .runtime(time.clone())
+        .build();
+    for _ in 0..3 {
+        time.block_on(source.token()).unwrap_err();
+    }
+}
+
+fn panics() {
+    let time = VirtualTime::new();
+    let fetch = || async {
+        if true {
+            std::panic::resume_unwind(Box::new(Talkative.to_string()));
+        }
+        Ok::<BearerToken, Infallible>(token("unreachable"))
+    };
+    let source = RefreshingToken::builder(fetch)
+        .runtime(time.clone())
+        .build();
+    time.block_on(source.token()).unwrap_err();
+}
+
+/// Fetches a token, has it rejected by a server that quotes it, and fetches another.
+fn is_rejected() {
+    let time = VirtualTime::new();
+    let clock = time.clone();
+    let fetch = move || {
+        let at = clock.now() + HOUR;
+        async move { Ok::<_, Infallible>(token(SECRETS[0]).expires_at(at)) }
+    };
+    let source = RefreshingToken::builder(fetch)
+        .runtime(time.clone())
+        .build();
+    time.block_on(source.token()).unwrap();
+    let server = Server::answering(|request| {
+        let [token, body, _] = SECRETS;
+        assert_eq!(
+            request.headers()["authorization"],
+            format!("Bearer {token}")
+        );
+        let challenge = format!(r#"Bearer error="invalid_token", error_description="{body}""#);
+        Response::builder()
+            .status(StatusCode::UNAUTHORIZED)
+            .header("www-authenticate", challenge)
+            .body(format!("{body}: {token}"))
+            .unwrap()
+    });
+    let mut service = BearerAuthLayer::new(source).layer(server);
+    let uri = format!(
+        "https://me:{}@api.example.com/?token={}",
+        SECRETS[2], SECRETS[0]
+    );
+    send(&mut service, get(&uri)).unwrap();
+    make_ready(&mut service);
+    let again = tower::Service::call(&mut service, get(&uri));
+    time.block_on(again).unwrap();
+}
+
+fn is_refused() {
+    let [token_text, _, password] = SECRETS;
+    let layer = BearerAuthLayer::new(StaticToken::new(token(token_text)));
+    let mut service = layer.layer(Server::ok());
+    for authority in [
+        format!("me:{password}@api.example.com"),
+        format!("{password}@api.example.com:8080"),
+        format!("me:{password}@[2001:db8::1]:8080"),
+        format!("me:x@{password}@api.example.com"),
+        format!("api.example.com:{password}"),
+    ] {
+        let uri = format!("http://{authority}/{token_text}?token={token_text}");
+        // Not all of them are URIs.
+        if let Ok(uri) = uri.parse::<http::Uri>() {
+            let mut request = get("/");
+            *request.uri_mut() = uri;
+            send(&mut service, request).unwrap_err();
+        }
+    }
+}
+
+/// Its file is good at first.
+fn reads_a_file() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("token");
+    let time = VirtualTime::caller_driven();
+    std::fs::write(&path, SECRETS[0]).unwrap();
+    let source = FileToken::builder(&path)
+        .runtime(time.clone())
+        .build()
+        .unwrap();
+    for text in [
+        SECRETS[0].to_owned(),
+        format!("{} {}", SECRETS[0], SECRETS[1]),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        time.advance(MINUTE);
+        futures::executor::block_on(source.token()).unwrap();
+    }
+}
+
+#[test]
+fn no_event_shows_a_token_a_response_body_or_a_password_in_a_url() {
+    let events = Log::of(|| {
+        fails();
+        panics();
+        is_rejected();
+        is_refused();
+        reads_a_file();
+    });
+    for expected in [
+        "token fetch started",
+        "token fetch succeeded",
+        "token fetch failed reason=Failed",
+        "token fetch failed reason=Panicked",
+        "token fetch failed reason=Invalid",
+        "no token, backing off",
+        "a server rejected the token",
+        "refused to send the token in plaintext",
+    ] {
+        assert!(
+            events.iter().any(|event| event.contains(expected)),
+            "{expected}: {events:#?}"
+        );
+    }
+    for event in &events {
+        for part in SECRETS
+            .iter()
+            .flat_map(|secret| secret.as_bytes().windows(5))
+        {
+            let part = std::str::from_utf8(part).unwrap();
+            assert!(!event.contains(part), "{part}: {event}");
+        }
+    }
+}
