@@ -28,6 +28,10 @@ mod redaction;
 mod refreshing;
 mod refreshing_failure;
 mod refreshing_rejection;
+#[cfg(feature = "retry")]
+mod replay;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_middleware;
 mod rotating;
 mod scope;
 mod size;
