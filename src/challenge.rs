@@ -39,28 +39,63 @@ impl Audience {
             Self::Proxy => PROXY_AUTHENTICATE,
         };
         let mut blames_something_else = false;
-        for text in headers
-            .get_all(challenges)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-        {
-            // The parser ends at the first thing it cannot read; what it read before still counts.
-            for challenge in ChallengeParser::new(text).map_while(Result::ok) {
-                if !challenge.scheme.eq_ignore_ascii_case("Bearer") {
-                    continue;
+        for value in headers.get_all(challenges) {
+            let text = ascii(value.as_bytes());
+            for error in bearer_challenges(&text).filter_map(error_of) {
+                // RFC 6750 §3.1
+                if error.eq_ignore_ascii_case("invalid_token") {
+                    return true;
                 }
-                for (name, value) in &challenge.params {
-                    if !name.eq_ignore_ascii_case("error") {
-                        continue;
-                    }
-                    // RFC 6750 §3.1
-                    if value.to_unescaped().eq_ignore_ascii_case("invalid_token") {
-                        return true;
-                    }
-                    blames_something_else = true;
-                }
+                blames_something_else = true;
             }
         }
         !blames_something_else
     }
+}
+
+/// `obs-text` (RFC 9110 §5.5) is allowed in a realm or a description, and the parser takes none.
+fn ascii(value: &[u8]) -> String {
+    let replace = |&byte: &u8| {
+        if byte.is_ascii() {
+            char::from(byte)
+        } else {
+            '?'
+        }
+    };
+    value.iter().map(replace).collect()
+}
+
+/// The rests of a field value that begin with a Bearer challenge.
+///
+/// The parser gives up the whole value at the first thing it cannot read, such as the `token68` of
+/// another scheme (RFC 9110 §11.2). So it is given each Bearer challenge by itself.
+fn bearer_challenges(text: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    let mut escaped = false;
+    let commas = text.bytes().enumerate().filter_map(move |(at, byte)| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' if !quoted => return Some(at + 1),
+            _ => {}
+        }
+        None
+    });
+    std::iter::once(0)
+        .chain(commas)
+        .map(|start| text[start..].trim_ascii_start())
+        .filter(|rest| {
+            rest.get(..7)
+                .is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "))
+        })
+}
+
+/// The `error` of the challenge that a text begins with.
+fn error_of(text: &str) -> Option<String> {
+    let challenge = ChallengeParser::new(text).next()?.ok()?;
+    let mut params = challenge.params.into_iter();
+    params
+        .find(|(name, _)| name.eq_ignore_ascii_case("error"))
+        .map(|(_, value)| value.to_unescaped())
 }

@@ -53,7 +53,7 @@ impl Error {
     pub(crate) fn insecure_transport(uri: &http::Uri) -> Self {
         trace::plaintext_refused(uri);
         let cause = Cause::InsecureTransport {
-            scheme: uri.scheme_str().unwrap_or_default().to_owned(),
+            scheme: uri.scheme_str().unwrap_or("HTTP").to_owned(),
             host: uri.host().unwrap_or_default().to_owned(),
         };
         Self { cause }

@@ -80,7 +80,8 @@ impl<T> BearerAuthLayer<T> {
     /// and lower case are the same, and a subdomain is another host. All other requests pass
     /// through without a token, so a layer above that follows redirects cannot take it elsewhere.
     /// One below, or inside the client, copies the header itself: it has to take it off for another
-    /// host, as tower-http's does by default for `Authorization`, and reqwest's.
+    /// host, as tower-http's does by default for `Authorization`, and reqwest's for that and for
+    /// `Proxy-Authorization`. Neither takes off a header of another [name](Self::header_name).
     ///
     /// A request whose URI names no scheme and host passes through without a token, too.
     ///

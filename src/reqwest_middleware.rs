@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use http::{Extensions, Uri};
 use reqwest_middleware::{
     Error as MiddlewareError, Middleware, Next, Result,
-    reqwest::{Request, Response},
+    reqwest::{Request, Response, Url},
 };
 
 use crate::{
@@ -23,8 +23,9 @@ use crate::{
 /// sent once more if the source has another and the body can be cloned, which a stream cannot.
 ///
 /// reqwest follows redirects inside, below this middleware, which sees only the last response. It
-/// takes the header off when host or port change; [`for_origin`](BearerAuthLayer::for_origin) is not
-/// asked again. Build the client with `redirect::Policy::none()` if that is not enough.
+/// takes `Authorization` and `Proxy-Authorization` off when host or port change, and leaves a header
+/// of another [name](BearerAuthLayer::header_name) on; [`for_origin`](BearerAuthLayer::for_origin) is
+/// not asked again. Build the client with `redirect::Policy::none()` if that is not enough.
 ///
 /// Put a retry middleware above this one: then each try gets the token of its time.
 ///
@@ -46,22 +47,26 @@ impl<T: TokenSource> Middleware for BearerAuthLayer<T> {
         next: Next<'_>,
     ) -> Result<Response> {
         let rules = self.rules();
-        // A URL that is not a URI has no `Uri` to send it to either; reqwest will say so.
-        let Ok(uri) = request.url().as_str().parse::<Uri>() else {
-            return next.run(request, extensions).await;
-        };
-        match rules.verdict(&uri, request.headers()) {
-            Verdict::Carry => {}
-            Verdict::Pass => return next.run(request, extensions).await,
-            Verdict::Refuse => {
-                return Err(MiddlewareError::middleware(Error::insecure_transport(&uri)));
+        // To parse the URL anew costs more than all the rest, so only where its host matters.
+        if !(rules.are_none() && request.url().scheme() == "https") {
+            // A URL that is not a URI has no `Uri` to send it to either; reqwest will say so.
+            let Ok(uri) = request.url().as_str().parse::<Uri>() else {
+                return next.run(request, extensions).await;
+            };
+            match rules.verdict(&uri, request.headers()) {
+                Verdict::Carry => {}
+                Verdict::Pass => return next.run(request, extensions).await,
+                Verdict::Refuse => {
+                    return Err(MiddlewareError::middleware(Error::insecure_transport(&uri)));
+                }
             }
         }
+        let sent_to = request.url().clone();
         let token = self.source().token().await.map_err(no_token)?;
         let again = self.replays().then(|| request.try_clone()).flatten();
         rules.attach(request.headers_mut(), token.header_value());
         let response = next.clone().run(request, extensions).await?;
-        if !is_rejected(rules, &token, &response) {
+        if !is_rejected(rules, &token, &sent_to, &response) {
             return Ok(response);
         }
         let Some(mut again) = again else {
@@ -74,13 +79,16 @@ impl<T: TokenSource> Middleware for BearerAuthLayer<T> {
         drop(response);
         rules.attach(again.headers_mut(), token.header_value());
         let response = next.run(again, extensions).await?;
-        is_rejected(rules, &token, &response);
+        is_rejected(rules, &token, &sent_to, &response);
         Ok(response)
     }
 }
 
-/// Marks the token, too.
-fn is_rejected(rules: &Rules, token: &BearerToken, response: &Response) -> bool {
+/// Marks the token, too. Not for a server that never saw it, to which a redirect led.
+fn is_rejected(rules: &Rules, token: &BearerToken, sent_to: &Url, response: &Response) -> bool {
+    if response.url().origin() != sent_to.origin() {
+        return false;
+    }
     let audience = Audience::of(&rules.header);
     let rejected = audience.rejects_token(response.status(), response.headers());
     if rejected {

@@ -4,7 +4,7 @@ use std::{fmt, net::Ipv4Addr, net::Ipv6Addr, str::FromStr};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
-    header::AUTHORIZATION,
+    header::{AUTHORIZATION, PROXY_AUTHORIZATION},
     uri::{self, Authority},
 };
 
@@ -12,8 +12,11 @@ use http::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Origin {
     scheme: Scheme,
+    /// In lower case.
     host: Box<str>,
     port: u16,
+    /// https on its default port, which a request is likely not to name.
+    is_usual_https: bool,
 }
 
 /// The schemes that have an origin.
@@ -79,16 +82,13 @@ impl Origin {
             scheme,
             host: host.to_ascii_lowercase().into(),
             port,
+            is_usual_https: scheme == Scheme::Https && port == scheme.default_port(),
         })
     }
 
     fn contains(&self, scheme: Scheme, authority: &Authority) -> bool {
         if self.scheme != scheme {
             return false;
-        }
-        // The usual case, without taking it apart.
-        if self.port == scheme.default_port() && authority.as_str() == &*self.host {
-            return true;
         }
         let (host, port) = split(authority);
         self.host.eq_ignore_ascii_case(host) && port_number(scheme, port) == Some(self.port)
@@ -177,16 +177,28 @@ impl Rules {
         Ok(())
     }
 
-    #[inline]
-    pub(crate) fn verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
-        let unrestricted = self.origins.is_empty() && !self.keep_existing;
-        if unrestricted && uri.scheme() == Some(&uri::Scheme::HTTPS) {
-            return Verdict::Carry;
-        }
-        self.restricted_verdict(uri, headers)
+    /// Whether any request over https gets the token.
+    #[cfg(feature = "reqwest-middleware")]
+    pub(crate) fn are_none(&self) -> bool {
+        self.origins.is_empty() && !self.keep_existing
     }
 
-    fn restricted_verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
+    #[inline]
+    pub(crate) fn verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
+        if !self.keep_existing && uri.scheme() == Some(&uri::Scheme::HTTPS) {
+            let is_usual = |origin: &Origin| {
+                let authority = uri.authority().map_or("", Authority::as_str);
+                origin.is_usual_https && *origin.host == *authority
+            };
+            if self.origins.is_empty() || self.origins.iter().any(is_usual) {
+                return Verdict::Carry;
+            }
+        }
+        self.any_verdict(uri, headers)
+    }
+
+    /// Without the shortcut for the usual request.
+    fn any_verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
         if self.keep_existing && headers.contains_key(&self.header) {
             return Verdict::Pass;
         }
@@ -203,9 +215,14 @@ impl Rules {
                 return Verdict::Pass;
             }
         }
-        // A URI without a scheme is for a connection that the caller chose. A scheme that we do
-        // not know is not known to be encrypted.
-        let encrypted = uri.scheme().is_none() || scheme.is_some_and(Scheme::is_encrypted);
+        // A URI without an authority is for a connection that the caller chose, and so is one that
+        // asks a proxy for a tunnel, where the token is for the proxy. A scheme that we do not know
+        // is not known to be encrypted.
+        let is_chosen = match uri.scheme() {
+            Some(_) => false,
+            None => uri.authority().is_none() || self.header == PROXY_AUTHORIZATION,
+        };
+        let encrypted = is_chosen || scheme.is_some_and(Scheme::is_encrypted);
         if encrypted || self.allow_plaintext || uri.authority().is_some_and(is_local) {
             Verdict::Carry
         } else {

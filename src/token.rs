@@ -171,6 +171,10 @@ impl BearerToken {
         self.inner.expiry.is_some_and(|at| at <= Instant::now())
     }
 
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     #[inline]
     pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
         Self { inner }

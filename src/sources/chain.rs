@@ -112,20 +112,30 @@ impl Chain {
         self
     }
 
-    /// The winner's token if it is good. Otherwise, asks all sources in order.
-    async fn keep_or_search(self, of_winner: TokenFuture) -> Result<BearerToken, SourceError> {
+    /// The winner's token if it is good. Otherwise, asks the others in order.
+    async fn keep_or_search(self, winner: usize, of_winner: TokenFuture) -> Answer {
         match of_winner.await {
-            Err(error) if error.kind() != SourceErrorKind::Absent => Err(error),
             Ok(token) if !token.is_rejected() => Ok(token),
-            _ => self.search().await,
+            Err(error) if error.kind() != SourceErrorKind::Absent => Err(error),
+            answer => self.search(Some((winner, answer))).await,
         }
     }
 
-    async fn search(self) -> Result<BearerToken, SourceError> {
+    /// Asks all sources in order but the one that has answered, since each is asked once for each
+    /// request.
+    async fn search(self, mut answered: Option<(usize, Answer)>) -> Answer {
+        // What is sent if no source has a better token.
         let mut rejected = None;
+        if let Some((index, Ok(token))) = &answered {
+            rejected = Some((*index, token.clone()));
+        }
         let mut absent = Vec::new();
         for (index, link) in self.links.iter().enumerate() {
-            match link.token().await {
+            let answer = match answered.take_if(|(answered, _)| *answered == index) {
+                Some((_, answer)) => answer,
+                None => link.token().await,
+            };
+            match answer {
                 Ok(token) if token.is_rejected() => {
                     rejected.get_or_insert((index, token));
                 }
@@ -147,6 +157,8 @@ impl Chain {
         }
     }
 }
+
+type Answer = Result<BearerToken, SourceError>;
 
 /// Lists each source that was tried, and why it has no token.
 fn all_absent(errors: &[SourceError]) -> SourceError {
@@ -179,16 +191,16 @@ fn list(errors: &[SourceError]) -> String {
 impl TokenSource for Chain {
     /// Once there is a winner, costs what the winner does, and an atomic load.
     fn token(&self) -> TokenFuture {
-        let winner = self.links.get(self.winner.load(Ordering::Relaxed));
-        let Some(winner) = winner else {
-            return TokenFuture::pending(self.clone().search());
+        let index = self.winner.load(Ordering::Relaxed);
+        let Some(winner) = self.links.get(index) else {
+            return TokenFuture::pending(self.clone().search(None));
         };
         let of_winner = match winner.token().into_state() {
             TokenState::Ready(Ok(token)) if !token.is_rejected() => return token.into(),
             TokenState::Ready(result) => TokenFuture::ready(result),
             TokenState::Pending(future) => TokenFuture::pending(future),
         };
-        TokenFuture::pending(self.clone().keep_or_search(of_winner))
+        TokenFuture::pending(self.clone().keep_or_search(index, of_winner))
     }
 }
 

@@ -156,7 +156,15 @@ impl FileTokenBuilder {
             ..Policy::default()
         };
         let reread = Arc::clone(&path);
-        let fetch = move || read_in_thread(Arc::clone(&reread), parse).boxed();
+        // Held by the thread that reads.
+        let reader = Arc::new(());
+        let fetch = move || {
+            // On a file system that hangs, each try would leave one more thread behind.
+            if Arc::strong_count(&reader) > 1 {
+                return std::future::ready(Err(still_reading(&reread))).boxed();
+            }
+            read_in_thread(Arc::clone(&reread), parse, Arc::clone(&reader)).boxed()
+        };
         let runtime = self.runtime.unwrap_or_else(default_runtime);
         let engine = Engine::new(policy, runtime, Arc::new(fetch), fastrand::Rng::new());
         engine.hold(first);
@@ -164,13 +172,19 @@ impl FileTokenBuilder {
     }
 }
 
-async fn read_in_thread(path: Arc<Path>, parse: Parse) -> Result<BearerToken, SourceError> {
+async fn read_in_thread(
+    path: Arc<Path>,
+    parse: Parse,
+    reader: Arc<()>,
+) -> Result<BearerToken, SourceError> {
     let (answer, token) = oneshot::channel();
     let reader = {
         let path = Arc::clone(&path);
         move || {
+            let token = read(&path, parse);
+            drop(reader);
             // Fails if nobody waits any more.
-            let _ = answer.send(read(&path, parse));
+            let _ = answer.send(token);
         }
     };
     thread::Builder::new()
@@ -219,6 +233,11 @@ pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>, SourceError> {
     }
     let text = std::str::from_utf8(&buffer[..length]).map_err(|_| invalid("is not UTF-8"))?;
     Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn still_reading(path: &Path) -> SourceError {
+    let message = format!("token file {} is still being read", path.display());
+    SourceError::new(SourceErrorKind::TimedOut, message)
 }
 
 fn unreadable(path: &Path, error: io::Error) -> SourceError {

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use futures::future::FutureExt;
+use futures::{executor::block_on, future::FutureExt};
 use http::StatusCode;
 use tempfile::TempDir;
 use tower::Layer;
@@ -360,4 +360,43 @@ fn a_source_function_may_be_absent_too() {
     });
     let chain = first_of(absent).or(Asking(|| token("b").into()));
     assert_eq!(header(&chain), "Bearer b");
+}
+
+#[test]
+fn a_rejection_and_an_outage_of_an_earlier_source_do_not_add_up_to_a_total_outage() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let earlier = source_fn(move || {
+        let kind = match counted.fetch_add(1, Ordering::SeqCst) {
+            0 => SourceErrorKind::Absent,
+            _ => SourceErrorKind::Failed,
+        };
+        async move { Err::<BearerToken, _>(SourceError::new(kind, "the vault has none")) }
+    });
+    let second = StaticToken::new(BearerToken::new("second").unwrap());
+    let chain = first_of(earlier).or(second);
+    block_on(chain.token()).unwrap().reject();
+    for _ in 0..3 {
+        assert_eq!(
+            block_on(chain.token()).unwrap().header_value(),
+            "Bearer second"
+        );
+    }
+}
+
+#[test]
+fn a_source_is_asked_once_for_each_request() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let token = BearerToken::new("only").unwrap();
+    let given = token.clone();
+    let chain = first_of(source_fn(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let token = given.clone();
+        async move { Ok::<_, SourceError>(token) }
+    }));
+    block_on(chain.token()).unwrap();
+    token.reject();
+    block_on(chain.token()).unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
 }

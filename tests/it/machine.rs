@@ -102,12 +102,12 @@ impl Token {
         })
     }
 
-    /// From here on a refresh may begin, and from there it must.
-    fn refresh_window(&self) -> Option<(Instant, Instant)> {
+    /// At which age a refresh may begin, and at which it must.
+    fn refresh_window(&self) -> Option<(Duration, Duration)> {
         let lifetime = self.lifetime?;
         let latest = lifetime - (5 * MINUTE).min(lifetime / 5);
         let earliest = latest.saturating_sub(lifetime / 10);
-        Some((self.came.monotonic + earliest, self.came.monotonic + latest))
+        Some((earliest, latest))
     }
 }
 
@@ -165,9 +165,11 @@ impl World {
                 self.now.wall += duration;
             }
             Event::Ripen => {
-                let due = self.token.and_then(|token| token.refresh_window());
-                if let Some((_, latest)) = due {
-                    let wait = latest.saturating_duration_since(self.now.monotonic);
+                let token = self.token.filter(|token| token.lifetime.is_some());
+                if let Some((token, (_, latest))) =
+                    token.zip(token.and_then(|t| t.refresh_window()))
+                {
+                    let wait = latest.saturating_sub(token.age(self.now));
                     self.now.monotonic += wait;
                     self.now.wall += wait;
                 }
@@ -307,14 +309,14 @@ impl World {
             assert!(!began, "a token that does not expire is refreshed");
             return;
         };
-        let now = self.now.monotonic;
+        let age = held.age(self.now);
         if began {
-            assert!(now >= earliest, "a refresh before its time");
+            assert!(age >= earliest, "a refresh before its time");
             self.check_no_backoff();
             assert!(!held.rejected);
         }
         let may_back_off = self.failed_at.is_some();
-        if now >= latest && !may_back_off {
+        if age >= latest && !may_back_off {
             assert!(self.fetching.is_some(), "no refresh although it is time");
         }
     }
@@ -354,7 +356,7 @@ impl World {
     fn check_spacing(&self, held: Token) {
         let due = held
             .refresh_window()
-            .is_some_and(|(earliest, _)| self.now.monotonic >= earliest);
+            .is_some_and(|(earliest, _)| held.age(self.now) >= earliest);
         if let (Some(last), false) = (self.replaced_at, due) {
             let gap = self.now.monotonic.duration_since(last);
             assert!(gap >= self.policy.min_refresh_interval, "{gap:?}");

@@ -499,3 +499,85 @@ fn with_no_runtime_at_all_the_default_source_works() {
     let token = futures::executor::block_on(source.token()).unwrap();
     assert_eq!(number_of(&token), 1);
 }
+
+/// A caller whose fetch has ended in the background, and who has not been polled since.
+fn ended_but_unpolled() -> (Endpoint, RefreshingToken, TokenFuture) {
+    let endpoint = Endpoint::new(one_hour);
+    let (go, signal) = oneshot::channel();
+    endpoint.script([Script::When(signal)]);
+    let source = endpoint.source();
+    let caller = waiting(&source);
+    go.send(()).unwrap();
+    endpoint.time.run();
+    (endpoint, source, caller)
+}
+
+#[test]
+fn a_caller_who_is_polled_late_gets_no_token_that_is_over_by_then() {
+    type Meanwhile = fn(&Endpoint, &RefreshingToken);
+    let cases: [(&str, Meanwhile); 4] = [
+        ("expired by the clock on the wall", |endpoint, _| {
+            endpoint.time.suspend(2 * HOUR);
+        }),
+        ("in the last moments of its life", |endpoint, _| {
+            endpoint.time.advance(HOUR - SECOND);
+        }),
+        ("invalidated", |endpoint, source| {
+            assert_eq!(number(endpoint, source), 1);
+            source.invalidate();
+        }),
+        ("rejected and replaced", |endpoint, source| {
+            endpoint.time.block_on(source.token()).unwrap().reject();
+            assert_eq!(number(endpoint, source), 2);
+        }),
+    ];
+    for (name, meanwhile) in cases {
+        let (endpoint, source, caller) = ended_but_unpolled();
+        meanwhile(&endpoint, &source);
+        let token = endpoint.time.block_on(caller).unwrap();
+        assert_eq!(number_of(&token), 2, "{name}");
+    }
+}
+
+#[test]
+fn a_refresh_that_is_taken_late_gives_no_expired_token() {
+    let endpoint = Endpoint::new(one_hour);
+    let source = endpoint.source();
+    let refresh = source.refresh_now();
+    endpoint.time.advance(2 * HOUR);
+    assert_eq!(number_of(&endpoint.time.block_on(refresh).unwrap()), 2);
+}
+
+#[test]
+fn a_refresh_is_ahead_of_expiry_by_the_clock_on_the_wall_too() {
+    let endpoint = Endpoint::new(one_hour);
+    let source = endpoint.source();
+    number(&endpoint, &source);
+    endpoint.time.suspend(57 * MINUTE);
+    endpoint.time.advance(SECOND);
+    assert_eq!(number(&endpoint, &source), 1);
+    endpoint.time.run();
+    assert_eq!(endpoint.fetches(), 2);
+}
+
+#[test]
+fn the_largest_settings_do_not_switch_the_limits_off() {
+    let endpoint = Endpoint::new(one_hour);
+    let builder = endpoint.builder();
+    let source = builder
+        .min_refresh_interval(Duration::MAX, Duration::MAX)
+        .build();
+    for _ in 0..100 {
+        endpoint.time.block_on(source.token()).unwrap().reject();
+    }
+    assert_eq!(endpoint.fetches(), 2);
+    for seed in 0..20 {
+        let endpoint = Endpoint::new(|| Script::Fail);
+        let builder = endpoint.builder().random_seed(seed);
+        let source = builder.backoff(Duration::MAX, Duration::MAX).build();
+        for _ in 0..100 {
+            assert!(endpoint.time.block_on(source.token()).is_err());
+        }
+        assert_eq!(endpoint.fetches(), 1);
+    }
+}

@@ -247,3 +247,28 @@ fn the_error_of_the_fetch_function_keeps_its_type() {
     let error = error(&endpoint, &source);
     assert!(error.source().unwrap().is::<std::io::Error>());
 }
+
+/// Panics again when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "the payload is dropped");
+    }
+}
+
+#[test]
+fn a_panic_whose_payload_panics_in_turn_reaches_every_waiter_as_an_error() {
+    let time = VirtualTime::caller_driven();
+    let fetch = || async {
+        if true {
+            std::panic::panic_any(Bomb);
+        }
+        BearerToken::new("token-1")
+    };
+    let builder = tower_bearer::RefreshingToken::builder(fetch);
+    let source = builder.runtime(time.clone()).build();
+    for result in time.block_on(join_all([source.token(), source.token()])) {
+        assert_eq!(result.unwrap_err().kind(), SourceErrorKind::Panicked);
+    }
+}

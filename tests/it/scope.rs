@@ -123,10 +123,12 @@ const TARGETS: &[(&str, Outcome)] = &[
     ("http://[::1]@evil.com/", Refused),
     ("http://evil.com/@localhost", Refused),
     ("http://evil.com?@localhost", Refused),
-    // A connection that the caller chose: HTTP/1 paths, `OPTIONS *`, `CONNECT`.
+    // A connection that the caller chose: HTTP/1 paths, `OPTIONS *`.
     ("/v1/users", Carried),
     ("*", Carried),
-    ("api.example.com:80", Carried),
+    // A `CONNECT`, which clients send to that very host.
+    ("api.example.com:80", Refused),
+    ("localhost:80", Carried),
 ];
 
 #[test]

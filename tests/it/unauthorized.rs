@@ -166,6 +166,19 @@ const CHALLENGES: &[(&[&[u8]], bool)] = &[
     ),
     (
         &[b"Bearer error=\"insufficient_scope\", error_description=\"na\xefve\""],
+        false,
+    ),
+    // A `token68` of another scheme, which the parser does not know.
+    (
+        &[br#"Negotiate YWJj==, Bearer error="insufficient_scope""#],
+        false,
+    ),
+    (
+        &[br#"Bearer error="insufficient_scope", Negotiate YWJj=="#],
+        false,
+    ),
+    (
+        &[br#"Basic realm="x, Bearer error=\"insufficient_scope\"""#],
         true,
     ),
     (&[b"\xff", br#"Bearer error="insufficient_scope""#], false),

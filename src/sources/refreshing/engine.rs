@@ -5,6 +5,7 @@
 //! anything is polled, spawned or awaited. The hot path does not take it.
 
 use std::{
+    mem,
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{Arc, PoisonError, Weak},
@@ -157,8 +158,8 @@ impl Engine {
             let result = fetch.await;
             drop(driver);
             match result {
-                Ok(token) if !engine.core.has_expired(&token) => Ok(token),
-                // The waiter was not polled for so long.
+                Ok(token) if engine.core.is_good(&token) => Ok(token),
+                // It is over since: the waiter was not polled for so long.
                 Ok(_) => engine.token().await,
                 Err(error) => engine.core.usable().ok_or(error),
             }
@@ -172,8 +173,11 @@ impl Engine {
         let engine = self.clone();
         TokenFuture::pending(async move {
             let result = fetch.await;
-            drop((duty, engine));
-            result
+            drop(duty);
+            match result {
+                Ok(token) if !engine.core.is_good(&token) => engine.token().await,
+                result => result,
+            }
         })
     }
 
@@ -219,8 +223,9 @@ impl Core {
         }
     }
 
-    fn has_expired(&self, token: &BearerToken) -> bool {
-        token.expiry().is_some_and(|at| at <= self.runtime.now())
+    /// Whether it is the token that is held, and may be served.
+    fn is_good(&self, token: &BearerToken) -> bool {
+        !token.is_rejected() && self.usable().is_some_and(|held| held.is_same(token))
     }
 
     fn usable(&self) -> Option<BearerToken> {
@@ -332,9 +337,11 @@ impl Core {
         // A panic must not tear down whoever happens to poll.
         let attempt = AssertUnwindSafe(attempt).catch_unwind();
         let finished = async move {
-            let result = attempt
-                .await
-                .unwrap_or_else(|_| Err(SourceError::panicked()));
+            let result = attempt.await.unwrap_or_else(|payload| {
+                // Its `Drop` may panic in turn.
+                mem::forget(payload);
+                Err(SourceError::panicked())
+            });
             match core.upgrade() {
                 Some(core) => core.finish(id, result),
                 None => result,

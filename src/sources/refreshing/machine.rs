@@ -103,6 +103,7 @@ struct Held<T> {
     token: T,
     since: Instant,
     refresh_at: Option<Instant>,
+    refresh_at_wall: Option<SystemTime>,
     serve_until: Option<Instant>,
     serve_until_wall: Option<SystemTime>,
     /// When it was last seen not to be rejected.
@@ -160,7 +161,8 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         };
         let backing_off = retry.map(|retry| retry.at);
         let token = held.token.clone();
-        let due = held.refresh_at.is_some_and(|at| at <= now.monotonic);
+        let due = held.refresh_at.is_some_and(|at| at <= now.monotonic)
+            || held.refresh_at_wall.is_some_and(|at| at <= now.wall);
         let check_at = now.monotonic + CHECK_INTERVAL;
         let horizon = held.serve_until.map_or(check_at, |at| at.min(check_at));
 
@@ -182,6 +184,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         let throttled = self
             .throttle
             .not_before
+            .filter(|_| !due)
             .map(|at| refresh_at.map_or(at, |due_at| at.min(due_at)));
         let not_before = throttled.filter(|&at| now.monotonic < at).max(backing_off);
         if let (None, Some(at)) = (&self.fetch, not_before) {
@@ -250,6 +253,9 @@ impl<T: Clone, E: Clone> Machine<T, E> {
             token,
             since: now.monotonic,
             refresh_at: schedule.refresh_after.and_then(after),
+            refresh_at_wall: schedule
+                .refresh_after
+                .and_then(|length| now.wall.checked_add(length)),
             serve_until: schedule.serve_for.and_then(after),
             serve_until_wall: schedule
                 .serve_for
@@ -268,8 +274,10 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         self.fetch = None;
         self.failures = self.failures.saturating_add(1);
         let backoff = self.policy.backoff(self.failures, random);
-        let at = now.monotonic.checked_add(backoff);
-        self.retry = at.map(|at| Retry { at, error });
+        self.retry = Some(Retry {
+            at: later(now.monotonic, backoff),
+            error,
+        });
     }
 
     /// The fetch under way is forgotten: it did not end, and nobody waits for it.
@@ -338,6 +346,12 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         } else {
             self.policy.min_refresh_interval
         };
-        *not_before = fetch.since.checked_add(*interval);
+        *not_before = Some(later(fetch.since, *interval));
     }
+}
+
+/// A time past the end of the clock is a century away.
+fn later(at: Instant, by: Duration) -> Instant {
+    let by = by.min(Duration::from_secs(100 * 365 * 24 * 3600));
+    at.checked_add(by).unwrap_or(at)
 }
