@@ -10,7 +10,7 @@ use std::{
 use secrecy::zeroize::Zeroizing;
 
 use self::json::{NotAString, Object};
-use super::{file::read_text, fixed::StaticToken};
+use super::{env::variable, file::read_text, fixed::StaticToken};
 use crate::{
     layer::BearerAuthLayer,
     source::{SourceError, SourceErrorKind, TokenFuture, TokenSource},
@@ -250,17 +250,6 @@ fn or_default<'a>(
         None => Ok(default),
         Some("") => Err(invalid(format!("{name} is empty"))),
         Some(value) => Ok(value),
-    }
-}
-
-fn variable(name: &str) -> Result<Option<Zeroizing<String>>, SourceError> {
-    let Some(value) = env::var_os(name) else {
-        return Ok(None);
-    };
-    let value = Zeroizing::new(value.into_encoded_bytes());
-    match std::str::from_utf8(&value) {
-        Ok(text) => Ok(Some(Zeroizing::new(text.to_owned()))),
-        Err(_) => Err(invalid(format!("environment variable {name} is not UTF-8"))),
     }
 }
 

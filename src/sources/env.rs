@@ -59,20 +59,13 @@ impl EnvToken {
         name: String,
         parse: fn(&str) -> Result<BearerToken, InvalidToken>,
     ) -> Result<Self, SourceError> {
-        let Some(value) = env::var_os(&name) else {
+        let Some(text) = variable(&name)? else {
             return Err(SourceError::new(
                 SourceErrorKind::Absent,
                 format!("environment variable {name} is not set"),
             ));
         };
-        let value = Zeroizing::new(value.into_encoded_bytes());
-        let Ok(text) = std::str::from_utf8(value.trim_ascii()) else {
-            return Err(SourceError::new(
-                SourceErrorKind::Invalid,
-                format!("environment variable {name} is not UTF-8"),
-            ));
-        };
-        match parse(text) {
+        match parse(text.trim_matches(|c: char| c.is_ascii_whitespace())) {
             Ok(token) => Ok(Self {
                 name,
                 token: StaticToken::new(token),
@@ -89,6 +82,21 @@ impl EnvToken {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+/// The text of a variable that may hold a secret, in a buffer that is wiped.
+pub(crate) fn variable(name: &str) -> Result<Option<Zeroizing<String>>, SourceError> {
+    let Some(value) = env::var_os(name) else {
+        return Ok(None);
+    };
+    let value = Zeroizing::new(value.into_encoded_bytes());
+    match std::str::from_utf8(&value) {
+        Ok(text) => Ok(Some(Zeroizing::new(text.to_owned()))),
+        Err(_) => Err(SourceError::new(
+            SourceErrorKind::Invalid,
+            format!("environment variable {name} is not UTF-8"),
+        )),
     }
 }
 

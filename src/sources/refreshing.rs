@@ -145,7 +145,7 @@ impl RefreshingToken {
     }
 
     /// Forgets the token: it is not served any more, not even if no other can be had. The next
-    /// request waits for a fetch.
+    /// request waits for a fetch; one that is under way counts.
     pub fn invalidate(&self) {
         self.engine.invalidate();
     }
