@@ -276,14 +276,15 @@ fn a_winner_that_has_nothing_any_more_makes_the_search_start_anew() {
 
 #[test]
 fn a_winner_that_fails_is_an_error_and_stays_the_winner() {
-    let (first, second) = (with("a"), with("b"));
-    let chain = first_of(first.clone()).or(second.clone());
-    assert_eq!(header(&chain), "Bearer a");
-    first.set(Err(error(SourceErrorKind::Failed)));
+    let (first, second, third) = (without(SourceErrorKind::Absent), with("b"), with("c"));
+    let chain = first_of(first.clone()).or(second.clone()).or(third.clone());
+    assert_eq!(header(&chain), "Bearer b");
+    first.set(Ok(token("a")));
+    second.set(Err(error(SourceErrorKind::Failed)));
     assert_eq!(report(&ask(&chain).unwrap_err()), "it is Failed");
-    first.set(Ok(token("a2")));
-    assert_eq!(header(&chain), "Bearer a2");
-    assert_eq!(second.asked(), 0);
+    second.set(Ok(token("b2")));
+    assert_eq!(header(&chain), "Bearer b2");
+    assert_eq!((first.asked(), third.asked()), (1, 0));
 }
 
 #[test]
