@@ -324,7 +324,7 @@ def cases():
         answer=(307, f"Location: @127.0.0.1:{OTHER.port}/x\r\n", {}),
         dxpy=BEARER + sends(f"Bearer {TOKEN}".encode(), to="other/x"),
         ours=BEARER + sends(f"Bearer {TOKEN}".encode(), to=f"api/system/@127.0.0.1:{OTHER.port}/x"),
-        why="it is a path (RFC 3986 §4.2), so it stays here; dxpy gives the other server the token",
+        why="it is a path (RFC 3986 §4.2), so we stay; dxpy gives the other server the token",
     )
     yield case(
         "401, with the token from the environment",
