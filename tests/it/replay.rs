@@ -292,3 +292,12 @@ fn a_policy_of_ones_own_can_look_at_the_extension() {
     let response: Response<String> = send(&mut service, get(URL)).unwrap();
     assert!(response.extensions().get::<TokenReplaced>().is_some());
 }
+
+#[test]
+fn the_same_text_in_a_new_token_is_no_other_token() {
+    let server = takes("new");
+    let source = Asking(|| token("old").into());
+    let response = send(&mut replaying(source, &server), get(URL)).unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(server.seen().len(), 1);
+}
