@@ -2,7 +2,8 @@
 
 use std::{
     convert::Infallible,
-    future::Ready,
+    ffi::OsStr,
+    future::{Ready, ready},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,13 +16,13 @@ use futures::task::noop_waker_ref;
 use http::{HeaderName, HeaderValue, Request, Response};
 use tower::{Layer, Service};
 use tower_bearer::{
-    BearerAuthLayer, BearerToken, FileToken, RefreshingToken, RotatingToken, StaticToken,
-    TokenSource, first_of,
+    BearerAuthLayer, BearerToken, EnvToken, FileToken, RefreshingToken, RotatingToken, SourceError,
+    SourceErrorKind, StaticToken, TokenFuture, TokenSource, first_of,
 };
 
 use crate::{
     allocator::allocations_in,
-    support::{Respond, poll},
+    support::{Asking, Respond, in_child, poll},
     virtual_time::VirtualTime,
 };
 
@@ -60,6 +61,8 @@ fn assert_none<T: TokenSource>(name: &str, source: T) {
     let layer = BearerAuthLayer::new(source);
     let scoped = layer.clone().for_origin("https://api.example.com").unwrap();
     let scoped = scoped.for_origin("http://127.0.0.1:8080").unwrap();
+    // Made at run time, it is not a static name.
+    let own_name = HeaderName::try_from(String::from("x-api-token")).unwrap();
     for uri in [
         "https://api.example.com/v1",
         "http://127.0.0.1:8080/",
@@ -71,10 +74,10 @@ fn assert_none<T: TokenSource>(name: &str, source: T) {
             count(&scoped, uri),
             count(&layer.clone().keep_existing(), uri),
             count(&layer.clone().header_name(http::header::COOKIE), uri),
+            count(&layer.clone().header_name(own_name.clone()), uri),
             count(&layer.clone().replay_rejected(), uri),
         ];
-        println!("{name} {uri}: {counts:?}");
-        assert_eq!(counts, [0; 5], "{name} {uri}");
+        assert_eq!(counts, [0; 6], "{name} {uri}");
     }
 }
 
@@ -114,6 +117,25 @@ fn a_request_whose_token_was_fetched_before_allocates_nothing() {
     assert_none("chain", chain);
 }
 
+#[test]
+fn a_request_whose_token_is_from_the_environment_allocates_nothing() {
+    let variables = [("TOKEN", OsStr::new("7Fjfp0ZBr1KtDRbnfVdmIw"))];
+    in_child(
+        "allocations::a_request_whose_token_is_from_the_environment_allocates_nothing",
+        &variables,
+        || assert_none("env", EnvToken::new("TOKEN").unwrap()),
+    );
+}
+
+/// The one is the source's, for its future, the other the service's, for the request.
+#[test]
+fn a_request_that_has_to_wait_allocates_twice() {
+    let token = token();
+    let source = Asking(move || TokenFuture::pending(ready(Ok(token.clone()))));
+    let layer = BearerAuthLayer::new(source);
+    assert_eq!(count(&layer, "https://api.example.com/"), 2);
+}
+
 /// Once in a second of real time, one request pays for a look at the clock on the wall. So of many
 /// in a row, at least one does not.
 #[cfg(feature = "tokio")]
@@ -146,7 +168,7 @@ impl Service<Request<()>> for Counted {
     }
 
     fn call(&mut self, _: Request<()>) -> Self::Future {
-        std::future::ready(Ok(Response::new(())))
+        ready(Ok(Response::new(())))
     }
 }
 
@@ -154,7 +176,13 @@ impl Service<Request<()>> for Counted {
 fn the_inner_service_is_cloned_only_for_a_request_that_has_to_wait() {
     let clones = Arc::new(AtomicUsize::new(0));
     let source = RotatingToken::empty();
-    let mut service = BearerAuthLayer::new(source.clone()).layer(Counted(Arc::clone(&clones)));
+    let layer = BearerAuthLayer::new(source.clone())
+        .for_origin("https://api.example.com")
+        .unwrap();
+    let mut service = layer.layer(Counted(Arc::clone(&clones)));
+    let mut without = service.call(request("https://other.example.com/"));
+    assert!(poll(&mut without).is_ready());
+    assert_eq!(clones.load(Ordering::SeqCst), 0);
     let mut waiting = service.call(request("https://api.example.com/"));
     assert!(poll(&mut waiting).is_pending());
     assert_eq!(clones.load(Ordering::SeqCst), 1);
@@ -170,4 +198,10 @@ fn a_clone_of_a_token_and_its_header_value_allocate_nothing() {
     let token = token();
     let (count, _) = allocations_in(|| (token.clone(), token.header_value()));
     assert_eq!(count, 0);
+}
+
+#[test]
+fn a_clone_of_an_error_allocates_nothing() {
+    let error = SourceError::new(SourceErrorKind::Failed, String::from("no answer"));
+    assert_eq!(allocations_in(|| error.clone()).0, 0);
 }

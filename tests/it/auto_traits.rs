@@ -1,19 +1,26 @@
 //! What users may do with the types: send them, share them, clone them, and not print them.
 
 use std::{
+    convert::Infallible,
     error::Error as StdError,
     fmt::{Debug, Display},
+    future::Ready,
+    marker::{PhantomData, PhantomPinned},
+    ops::Deref,
+    pin::Pin,
+    rc::Rc,
     sync::Arc,
+    task::{Context, Poll},
 };
 
-use http::Request;
+use http::{Request, Response};
 use static_assertions::{assert_impl_all, assert_not_impl_any, assert_obj_safe};
 use tower::{Layer, Service};
 use tower_bearer::{
     BearerAuth, BearerAuthLayer, BearerToken, CallerDriven, Chain, EnvToken, Error, ErrorKind,
-    FileToken, InvalidOrigin, InvalidToken, RefreshingToken, RefreshingTokenBuilder,
-    ResponseFuture, RotatingToken, Runtime, SourceError, SourceErrorKind, StaticToken, TokenFuture,
-    TokenReplaced, TokenSource,
+    FileToken, FileTokenBuilder, InvalidOrigin, InvalidToken, InvalidTokenKind, RefreshingToken,
+    RefreshingTokenBuilder, ResponseFuture, RotatingToken, Runtime, SourceError, SourceErrorKind,
+    SourceFn, StaticToken, TokenFuture, TokenReplaced, TokenSource,
 };
 
 use crate::support::Respond;
@@ -28,12 +35,42 @@ impl TokenSource for NotClone {
     }
 }
 
+/// A service that stays on its thread, can neither be cloned nor moved once it is called, and
+/// never answers. Only its type is used.
+#[allow(dead_code)]
+struct OfOneThread(PhantomData<Rc<()>>);
+
+struct Never(PhantomData<Rc<()>>, PhantomPinned);
+
+impl Future for Never {
+    type Output = Result<Response<()>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Pending
+    }
+}
+
+impl Service<Request<()>> for OfOneThread {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = Never;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Never {
+        Never(PhantomData, PhantomPinned)
+    }
+}
+
 type Dyn = Arc<dyn TokenSource>;
 
 assert_obj_safe!(TokenSource, Runtime);
 
 assert_impl_all!(BearerToken: Clone, Debug, Send, Sync, Unpin);
 assert_not_impl_any!(BearerToken: Display, PartialEq, std::hash::Hash, Copy);
+assert_not_impl_any!(BearerToken: AsRef<str>, AsRef<[u8]>, Deref, Into<String>, Default);
 
 assert_impl_all!(StaticToken: TokenSource, Clone, Debug, Unpin);
 assert_impl_all!(EnvToken: TokenSource, Clone, Debug, Unpin);
@@ -43,8 +80,16 @@ assert_impl_all!(RefreshingToken: TokenSource, Clone, Debug, Unpin);
 assert_impl_all!(Chain: TokenSource, Clone, Debug, Unpin);
 assert_impl_all!(Dyn: TokenSource);
 assert_impl_all!(Box<dyn TokenSource>: TokenSource);
+assert_impl_all!(SourceFn<fn() -> Ready<Result<BearerToken, SourceError>>>: TokenSource, Copy, Debug, Unpin);
 assert_impl_all!(RefreshingTokenBuilder: Debug, Send, Sync);
-assert_impl_all!(CallerDriven: Runtime, Clone, Debug);
+assert_impl_all!(FileTokenBuilder: Debug, Send, Sync);
+assert_impl_all!(CallerDriven: Runtime, Clone, Debug, Default);
+#[cfg(feature = "tokio")]
+assert_impl_all!(tower_bearer::TokioRuntime: Runtime, Clone, Debug, Default);
+#[cfg(feature = "retry")]
+assert_impl_all!(tower_bearer::ReplayRejected<String>: Clone, Debug, Default, Send, Sync, Unpin);
+#[cfg(feature = "dnanexus")]
+assert_impl_all!(tower_bearer::Dnanexus: TokenSource, Clone, Debug, Unpin);
 
 assert_impl_all!(TokenFuture: Future, Debug, Send, Unpin);
 assert_impl_all!(TokenReplaced: Clone, Debug, Send, Sync);
@@ -52,10 +97,15 @@ assert_impl_all!(BearerAuthLayer<Dyn>: Layer<Respond>, Clone, Debug, Send, Sync,
 assert_impl_all!(BearerAuthLayer<NotClone>: Layer<Respond>, Clone, Debug, Send, Sync, Unpin);
 assert_impl_all!(BearerAuth<Respond, Dyn>: Service<Request<()>>, Clone, Debug, Send, Sync, Unpin);
 assert_impl_all!(BearerAuth<Respond, NotClone>: Service<Request<()>>, Clone, Debug);
+assert_not_impl_any!(BearerAuth<OfOneThread, Dyn>: Clone, Send, Sync);
 assert_impl_all!(ResponseFuture<Respond, ()>: Future, Debug, Send, Unpin);
+// What the inner service cannot do, its caller cannot do with it.
+assert_impl_all!(ResponseFuture<OfOneThread, ()>: Future, Debug);
+assert_not_impl_any!(ResponseFuture<OfOneThread, ()>: Send, Sync, Unpin);
 
 assert_impl_all!(Error: StdError, Send, Sync, Unpin);
 assert_impl_all!(SourceError: StdError, Clone, Send, Sync, Unpin);
+assert_impl_all!(InvalidTokenKind: Copy, Debug, Eq);
 assert_impl_all!(InvalidToken: StdError, Clone, PartialEq, Send, Sync, Unpin);
 assert_impl_all!(InvalidOrigin: StdError, Clone, PartialEq, Send, Sync, Unpin);
 assert_impl_all!(ErrorKind: Copy, Debug, Eq, std::hash::Hash);

@@ -4,12 +4,15 @@ use std::{
     convert::Infallible,
     error::Error as StdError,
     fmt::{self, Debug, Display},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures::future::FutureExt;
-use http::Request;
+use http::{Request, StatusCode};
 use tower::{Layer, Service};
 use tower_bearer::{
     BearerAuthLayer, BearerToken, CallerDriven, EnvToken, FileToken, RefreshingToken,
@@ -17,7 +20,7 @@ use tower_bearer::{
     source_fn,
 };
 
-use crate::support::{Respond, in_child, poll};
+use crate::support::{Asking, Respond, Server, get, in_child, poll, status};
 
 const SECRET: &str = "7Fjfp0ZBr1KtDRbnfVdmIw";
 
@@ -101,6 +104,63 @@ fn a_response_future_does_not_show_it_in_any_state() {
 }
 
 #[test]
+fn a_response_future_that_holds_a_refusal_back_does_not_show_it() {
+    let asked = AtomicBool::new(false);
+    let once = move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            return TokenFuture::pending(std::future::pending());
+        }
+        token().into()
+    };
+    let layer = BearerAuthLayer::new(Asking(once)).replay_rejected();
+    let mut service = layer.layer(Server::answering(|request| {
+        let mut response = status(StatusCode::UNAUTHORIZED);
+        *response.headers_mut() = request.headers().clone();
+        response
+    }));
+    let mut held_back = service.call(get("https://api.example.com/"));
+    assert!(poll(&mut held_back).is_pending());
+    assert_eq!(
+        format!("{held_back:?}"),
+        "ResponseFuture(waiting for another token)"
+    );
+}
+
+#[test]
+fn a_token_future_does_not_show_it_in_any_state() {
+    let error = SourceError::with_source(
+        SourceErrorKind::Failed,
+        "it failed",
+        WithBody(SECRET.into()),
+    );
+    let mut failed = TokenFuture::ready(Err(error));
+    assert_debug_hidden("an error", &failed);
+    assert!(poll(&mut failed).is_ready());
+    assert_debug_hidden("taken", &failed);
+    let taken = poll(&mut failed).map(Result::unwrap_err);
+    assert_debug_hidden("taken twice", &taken);
+}
+
+#[test]
+fn a_secret_in_an_origin_is_not_shown() {
+    let layer = BearerAuthLayer::new(StaticToken::new(token()));
+    for origin in [
+        format!("https://user:{SECRET}@api.example.com"),
+        format!("https://api.example.com/{SECRET}"),
+        format!("https://api.example.com?token={SECRET}"),
+        format!("https://api.example.com#{SECRET}"),
+        format!("{SECRET}://api.example.com"),
+        format!("https://api.example.com:{SECRET}"),
+        format!("https://*.{SECRET}"),
+        format!("https://{SECRET} "),
+        SECRET.into(),
+    ] {
+        let error = layer.clone().for_origin(&origin).expect_err(&origin);
+        assert_chain_hidden("InvalidOrigin", &error);
+    }
+}
+
+#[test]
 fn a_request_that_carries_it_does_not_show_it() {
     let mut service = BearerAuthLayer::new(StaticToken::new(token())).layer(tower::service_fn(
         |request: Request<()>| async move {
@@ -115,7 +175,17 @@ fn a_request_that_carries_it_does_not_show_it() {
 #[test]
 fn an_environment_variable_is_not_shown() {
     let bad = format!("{SECRET} {SECRET}");
-    let variables = [("GOOD", SECRET.as_ref()), ("BAD", bad.as_ref())];
+    let mut latin = SECRET.as_bytes().to_vec();
+    latin.push(0xe9);
+    let variables = [
+        ("GOOD", SECRET.as_ref()),
+        ("BAD", bad.as_ref()),
+        #[cfg(unix)]
+        (
+            "LATIN",
+            std::os::unix::ffi::OsStrExt::from_bytes(&latin[..]),
+        ),
+    ];
     in_child(
         "redaction::an_environment_variable_is_not_shown",
         &variables,
@@ -123,6 +193,7 @@ fn an_environment_variable_is_not_shown() {
             assert_debug_hidden("EnvToken", &EnvToken::new("GOOD").unwrap());
             assert_chain_hidden("EnvToken", &EnvToken::new("BAD").unwrap_err());
             assert_chain_hidden("EnvToken", &EnvToken::opaque("BAD").unwrap_err());
+            assert_chain_hidden("EnvToken", &EnvToken::new("LATIN").unwrap_err());
         },
     );
 }

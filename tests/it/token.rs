@@ -134,12 +134,31 @@ fn each_ascii_byte_is_allowed_just_where_rfc_6750_allows_it() {
             "{byte:#x} last"
         );
         let visible = (0x21..=0x7e).contains(&byte);
-        for text in [start, middle, end] {
+        for text in [start, middle, end, c.to_string()] {
             assert_eq!(
                 BearerToken::opaque(text).is_ok(),
                 visible,
                 "{byte:#x} opaque"
             );
+        }
+    }
+}
+
+#[test]
+fn each_control_byte_is_told_by_a_name_and_its_offset() {
+    for byte in (0..0x20).chain([0x7f]) {
+        let name = match byte {
+            0 => "null byte",
+            9 => "tab",
+            10 => "line feed",
+            13 => "carriage return",
+            0x7f => "delete",
+            _ => "control byte",
+        };
+        let text = format!("abc{}d", char::from(byte));
+        let message = format!("token has a forbidden byte at offset 3 ({name})");
+        for error in [BearerToken::new(&text), BearerToken::opaque(&text)] {
+            assert_eq!(error.unwrap_err().to_string(), message);
         }
     }
 }
@@ -197,6 +216,9 @@ fn a_rejection_is_seen_by_every_clone_whatever_its_expiry() {
     assert!(token.is_rejected() && clone.is_rejected() && other.is_rejected());
     let same_text = BearerToken::new("abc").unwrap();
     assert!(!same_text.is_rejected());
+    drop((clone, other));
+    let alone = token.expires_in(Duration::from_secs(60));
+    assert!(alone.is_rejected(), "an expiry does not take the mark away");
 }
 
 #[test]
@@ -212,6 +234,16 @@ fn an_expiry_is_what_was_said_last() {
     let second = first.expires_at(now + minute);
     assert_eq!(second.expiry(), Some(now + minute));
     assert!(second.expires_in(minute).expiry() >= Some(now + minute));
+}
+
+#[test]
+fn a_token_is_expired_from_its_expiry_on_and_without_one_never() {
+    let token = BearerToken::new("abc").unwrap();
+    assert!(!token.is_expired());
+    assert!(token.clone().expires_at(Instant::now()).is_expired());
+    assert!(token.clone().expires_in(Duration::ZERO).is_expired());
+    let century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    assert!(!token.expires_in(century).is_expired());
 }
 
 #[test]
