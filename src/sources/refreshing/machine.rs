@@ -117,7 +117,8 @@ struct Fetch {
     since: Instant,
     /// Begun while a good token was served, by the clock alone.
     ahead: bool,
-    replaces_rejected: bool,
+    /// How long the rejected token was good that it replaces.
+    replaces: Option<Duration>,
 }
 
 /// Spaces the fetches that replace a rejected token.
@@ -196,8 +197,9 @@ impl<T: Clone, E: Clone> Machine<T, E> {
                 fetch: None,
             };
         }
+        let was_good_for = held.good_at.saturating_duration_since(held.since);
         let fetch = self.fetch(now);
-        fetch.replaces_rejected = true;
+        fetch.replaces = Some(was_good_for);
         Answer::Wait { fetch: fetch.id }
     }
 
@@ -236,10 +238,12 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         let fetch = self.fetch.take();
         let in_time = fetch
             .as_ref()
-            .is_some_and(|fetch| fetch.ahead && !fetch.replaces_rejected)
+            .is_some_and(|fetch| fetch.ahead && fetch.replaces.is_none())
             && self.failures == 0;
-        if let Some(fetch) = fetch.filter(|fetch| fetch.replaces_rejected) {
-            self.throttle_after(&fetch);
+        if let Some(fetch) = &fetch {
+            if let Some(was_good_for) = fetch.replaces {
+                self.throttle_after(fetch.since, was_good_for);
+            }
         }
         let jitter = if in_time {
             self.policy.refresh_jitter
@@ -323,17 +327,13 @@ impl<T: Clone, E: Clone> Machine<T, E> {
                 id: FetchId(self.fetches),
                 since: now.monotonic,
                 ahead: false,
-                replaces_rejected: false,
+                replaces: None,
             }
         })
     }
 
     /// A token that was still good an interval after it came shows that the server takes tokens.
-    fn throttle_after(&mut self, fetch: &Fetch) {
-        let was_good_for = match &self.held {
-            Some(held) => held.good_at.saturating_duration_since(held.since),
-            None => Duration::ZERO,
-        };
+    fn throttle_after(&mut self, begun: Instant, was_good_for: Duration) {
         let Throttle {
             interval,
             not_before,
@@ -346,7 +346,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         } else {
             self.policy.min_refresh_interval
         };
-        *not_before = Some(later(fetch.since, *interval));
+        *not_before = Some(later(begun, *interval));
     }
 }
 
