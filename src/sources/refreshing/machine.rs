@@ -5,31 +5,37 @@
 //!
 //! All are checked after each step of
 //! `machine::whatever_happens_the_machine_keeps_its_promises`, which runs random events against a
-//! plain reference. Where one more test speaks of one alone, it is named.
+//! plain reference, from the record of all that happened. The tests named, also of `machine`, show
+//! one alone.
 //!
-//! 1. At most one fetch is under way (`refreshing::ten_thousand_callers_cost_one_fetch`).
+//! 1. At most one fetch is under way (`decisions::with_no_token_all_wait_for_one_fetch`).
 //! 2. While a token is good, no request waits and none fails
-//!    (`refreshing::a_token_is_refreshed_in_the_background_while_the_old_one_is_served`).
+//!    (`decisions::an_answer_holds_no_longer_than_until_the_refresh_is_due`).
 //! 3. A token is not served when either clock says that its time is over
-//!    (`refreshing::a_token_is_not_served_in_the_last_moments_of_its_life`,
-//!    `refreshing::a_token_that_expired_while_the_machine_slept_is_not_served`).
+//!    (`decisions::a_token_is_served_to_the_last_nanosecond_before_the_margin_by_either_clock`).
 //! 4. A refresh begins in its window before expiry, and not before
-//!    (`refreshing::clients_that_start_together_do_not_refresh_together`).
+//!    (`a_refresh_falls_in_its_window_and_service_ends_at_the_margin`).
 //! 5. A failure does not displace a token that may be served
-//!    (`refreshing_failure::a_failed_refresh_never_displaces_a_valid_token`).
+//!    (`decisions::a_failed_refresh_leaves_the_token_and_is_tried_again_after_the_back_off`).
 //! 6. Between a failure and the next try, asking begins no fetch
-//!    (`refreshing_failure::the_back_off_doubles_to_its_limit_and_starts_again_after_a_success`).
-//! 7. A rejected token is replaced at once; fetches that replace one are apart by an interval that
-//!    grows while each new token is rejected, too
-//!    (`refreshing_rejection::a_server_that_rejects_everything_costs_few_fetches_in_a_day`).
-//! 8. A rejected token is served again only while no fetch is under way that replaces it
-//!    (`refreshing_rejection::a_rejected_token_is_sent_again_only_when_it_cannot_be_replaced`).
-//! 9. Until the time that an answer names, asking again gives the same answer.
+//!    (`decisions::the_error_is_given_until_the_back_off_ends_and_then_one_request_tries_again`); the
+//!    time between doubles to its limit
+//!    (`the_back_off_is_any_part_of_a_ceiling_that_doubles_to_its_limit`).
+//! 7. A rejected token is replaced at once (`rejections::a_rejected_token_waits_for_one_fetch`);
+//!    fetches that replace one are apart by an interval that grows while each new token is rejected,
+//!    too, until one has lasted
+//!    (`rejections::the_interval_doubles_to_its_limit_until_a_token_has_lasted_for_it`).
+//! 8. A rejected token is served again only while it cannot be replaced
+//!    (`rejections::a_replacement_that_is_rejected_too_is_served_again_for_the_interval`), and not
+//!    when its time is over
+//!    (`rejections::a_rejected_token_is_not_served_past_its_time_even_while_throttled`).
+//! 9. Until the time that an answer names, asking again gives the same answer
+//!    (`decisions::an_answer_holds_no_longer_than_until_the_refresh_is_due`).
 //! 10. An invalidated token is never served again
-//!     (`refreshing::an_invalidated_token_is_not_served_again_even_if_no_other_can_be_had`).
+//!     (`decisions::an_invalidated_token_is_not_served_and_a_fetch_under_way_counts`).
 //! 11. A fetch that was given up changes nothing when it ends
-//!     (`machine::a_fetch_that_was_given_up_does_not_count`).
-//! 12. No setting panics (`machine::no_setting_and_no_lifetime_panics`).
+//!     (`decisions::a_fetch_that_was_given_up_does_not_count`).
+//! 12. No setting panics (`no_setting_and_no_lifetime_panics`).
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -117,7 +123,8 @@ struct Fetch {
     since: Instant,
     /// Begun while a good token was served, by the clock alone.
     ahead: bool,
-    replaces_rejected: bool,
+    /// How long the rejected token was good that it replaces.
+    replaces: Option<Duration>,
 }
 
 /// Spaces the fetches that replace a rejected token.
@@ -196,8 +203,9 @@ impl<T: Clone, E: Clone> Machine<T, E> {
                 fetch: None,
             };
         }
+        let was_good_for = held.good_at.saturating_duration_since(held.since);
         let fetch = self.fetch(now);
-        fetch.replaces_rejected = true;
+        fetch.replaces = Some(was_good_for);
         Answer::Wait { fetch: fetch.id }
     }
 
@@ -236,10 +244,12 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         let fetch = self.fetch.take();
         let in_time = fetch
             .as_ref()
-            .is_some_and(|fetch| fetch.ahead && !fetch.replaces_rejected)
+            .is_some_and(|fetch| fetch.ahead && fetch.replaces.is_none())
             && self.failures == 0;
-        if let Some(fetch) = fetch.filter(|fetch| fetch.replaces_rejected) {
-            self.throttle_after(&fetch);
+        if let Some(fetch) = &fetch {
+            if let Some(was_good_for) = fetch.replaces {
+                self.throttle_after(fetch.since, was_good_for);
+            }
         }
         let jitter = if in_time {
             self.policy.refresh_jitter
@@ -323,17 +333,13 @@ impl<T: Clone, E: Clone> Machine<T, E> {
                 id: FetchId(self.fetches),
                 since: now.monotonic,
                 ahead: false,
-                replaces_rejected: false,
+                replaces: None,
             }
         })
     }
 
     /// A token that was still good an interval after it came shows that the server takes tokens.
-    fn throttle_after(&mut self, fetch: &Fetch) {
-        let was_good_for = match &self.held {
-            Some(held) => held.good_at.saturating_duration_since(held.since),
-            None => Duration::ZERO,
-        };
+    fn throttle_after(&mut self, begun: Instant, was_good_for: Duration) {
         let Throttle {
             interval,
             not_before,
@@ -346,7 +352,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         } else {
             self.policy.min_refresh_interval
         };
-        *not_before = Some(later(fetch.since, *interval));
+        *not_before = Some(later(begun, *interval));
     }
 }
 
