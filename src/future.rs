@@ -75,6 +75,7 @@ struct Sent {
 /// A response that rejected its token, until the source has been asked for another.
 struct HeldBack<R> {
     response: Option<R>,
+    rejected: BearerToken,
     replacement: TokenFuture,
 }
 
@@ -186,6 +187,7 @@ where
             };
             let held_back = Box::new(HeldBack {
                 response: Some(response),
+                rejected: sent.token,
                 replacement: replacements.0.token(),
             });
             state.set(State::WaitingForReplacement { held_back });
@@ -229,7 +231,7 @@ where
             StateProj::WaitingForReplacement { held_back } => {
                 let replacement = ready!(Pin::new(&mut held_back.replacement).poll(cx));
                 if let Some(mut response) = held_back.response.take() {
-                    if replacement.is_ok_and(|token| !token.is_rejected()) {
+                    if replacement.is_ok_and(|token| token.can_replace(&held_back.rejected)) {
                         response.extensions_mut().insert(TokenReplaced);
                     }
                     return Poll::Ready(ControlFlow::Break(Ok(response)));

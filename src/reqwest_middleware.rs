@@ -73,7 +73,7 @@ impl<T: TokenSource> Middleware for BearerAuthLayer<T> {
             return Ok(response);
         };
         let token = match self.source().token().await {
-            Ok(token) if !token.is_rejected() => token,
+            Ok(another) if another.can_replace(&token) => another,
             _ => return Ok(response),
         };
         drop(response);

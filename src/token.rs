@@ -171,6 +171,12 @@ impl BearerToken {
         self.inner.expiry.is_some_and(|at| at <= Instant::now())
     }
 
+    /// Whether a request that was sent with `rejected` is worth sending again with this one. A source
+    /// that makes a token anew each time it is asked may make the same again.
+    pub(crate) fn can_replace(&self, rejected: &Self) -> bool {
+        !self.is_rejected() && self.inner.header != rejected.inner.header
+    }
+
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
