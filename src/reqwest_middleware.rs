@@ -61,7 +61,9 @@ impl<T: TokenSource> Middleware for BearerAuthLayer<T> {
                 }
             }
         }
-        let sent_to = request.url().clone();
+        let mut sent_to = request.url().clone();
+        // A response's URL has none.
+        sent_to.set_fragment(None);
         let token = self.source().token().await.map_err(no_token)?;
         let again = self.replays().then(|| request.try_clone()).flatten();
         rules.attach(request.headers_mut(), token.header_value());
@@ -72,6 +74,10 @@ impl<T: TokenSource> Middleware for BearerAuthLayer<T> {
         let Some(mut again) = again else {
             return Ok(response);
         };
+        // A server that redirected the request may have acted on it.
+        if *response.url() != sent_to && !again.method().is_idempotent() {
+            return Ok(response);
+        }
         let token = match self.source().token().await {
             Ok(another) if another.can_replace(&token) => another,
             _ => return Ok(response),
