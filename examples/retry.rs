@@ -58,7 +58,7 @@ async fn main() -> Result<(), BoxError> {
         let response = client.ready().await?.call(request).await?;
         let status = u32::from(response.status().as_u16());
         let tries = SERVED.load(SeqCst) - before;
-        println!("   the caller sees {status} after {tries} tries");
+        println!("   the caller sees {status}, the server saw {tries}");
         let happened = [status, tries, FETCHED.load(SeqCst)];
         if happened != expected {
             return Err(format!("{happened:?} instead of {expected:?}").into());

@@ -1,5 +1,7 @@
 //! A request whose token was rejected is replayed once, if there is another token.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures::{
     channel::oneshot,
     future::{FutureExt, ready},
@@ -17,9 +19,18 @@ use crate::support::{
 
 pub(crate) const URL: &str = "https://api.example.com/";
 
+/// A server that fails a test which replays without end: no test sends ten requests.
+pub(crate) fn answering(answer: impl Fn(&Req) -> Res + Send + Sync + 'static) -> Server {
+    let requests = AtomicUsize::new(0);
+    Server::answering(move |request| {
+        assert!(requests.fetch_add(1, Ordering::SeqCst) < 10);
+        answer(request)
+    })
+}
+
 /// Takes one token only.
 pub(crate) fn takes(good: &'static str) -> Server {
-    Server::answering(move |request| {
+    answering(move |request| {
         let is_good = values(request, "authorization") == [format!("Bearer {good}")];
         status(if is_good {
             StatusCode::OK
@@ -107,6 +118,20 @@ fn without_another_token_the_response_is_handed_on_and_nothing_is_replayed() {
     let response = send(&mut replaying(only, &server), get(URL)).unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(server.seen().len(), 1);
+}
+
+#[test]
+fn another_token_that_was_rejected_as_well_is_not_sent() {
+    let (old, other) = (token("old"), token("other"));
+    other.reject();
+    let source = Asking(move || {
+        let token = if old.is_rejected() { &other } else { &old };
+        token.clone().into()
+    });
+    let server = takes("new");
+    let response = send(&mut replaying(source, &server), get(URL)).unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(server.authorizations(), ["Bearer old"]);
 }
 
 /// As a source does that reads its token from somewhere each time it is asked.

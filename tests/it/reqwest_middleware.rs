@@ -265,8 +265,15 @@ async fn nothing_is_replayed_without_the_setting_or_another_token_or_a_401() {
         }
         old.clone().into()
     }));
+    let (first, other) = (token("old"), token("other"));
+    other.reject();
+    let all_rejected = replaying(Asking(move || {
+        let token = if first.is_rejected() { &other } else { &first };
+        token.clone().into()
+    }));
     for (client, why) in [
         (not_set, "not set"),
+        (all_rejected, "another that was rejected as well"),
         (only_one, "only one token"),
         (same_text, "the same text in a new token"),
         (none_any_more, "the source fails"),

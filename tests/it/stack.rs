@@ -24,7 +24,7 @@ use tower_bearer::{
 use tower_http::follow_redirect::FollowRedirectLayer;
 
 use crate::{
-    replay::{URL, takes},
+    replay::{URL, answering, takes},
     support::{
         Asking, Counting, Held, Req, Res, Server, Task, always_another, get, make_ready,
         old_then_new, send, status, token, values,
@@ -521,24 +521,28 @@ where
 
 // Buffer
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_buffer_serves_others_while_a_rejected_response_is_held_back() {
+    // With nothing left to do, time goes on, and a request that waits for ever fails.
+    macro_rules! in_time {
+        ($name:literal, $future:expr) => {
+            tokio::time::timeout(MINUTE, $future).await.expect($name)
+        };
+    }
     macro_rules! serves_others {
         ($name:literal, $stack:expr) => {
             let (give, source) = old_then_given();
             let source = Counting::new(Arc::new(source));
-            let server = home();
-            let service = $stack(auth(source.clone())).service(server.clone());
+            let service = $stack(auth(source.clone())).service(home());
             let first = tokio::spawn(service.clone().oneshot(get(URL)));
-            // Asked for the first token, and for the other.
-            while source.asked() < 2 {
-                tokio::task::yield_now().await;
-            }
-            let second = service.oneshot(get(ELSEWHERE)).await;
+            // Now the response is held back, and nothing but the gift moves the first request.
+            sleep(MINUTE).await;
+            assert_eq!(source.asked(), 2, $name);
+            let second = in_time!($name, service.oneshot(get(ELSEWHERE)));
             assert_eq!(second.expect($name).status(), StatusCode::OK, $name);
             assert!(!first.is_finished(), $name);
             give.send(()).unwrap();
-            let first = first.await.unwrap().expect($name);
+            let first = in_time!($name, first).unwrap().expect($name);
             assert_eq!(first.status(), StatusCode::OK, $name);
         };
     }
@@ -654,7 +658,7 @@ async fn with_a_redirect_follower_above_each_hop_is_replayed_once() {
 
 /// Sends everyone elsewhere, where nobody gets in.
 fn hostile() -> Server {
-    Server::answering(|request| match request.uri().to_string().as_str() {
+    answering(|request| match request.uri().to_string().as_str() {
         URL => redirect(StatusCode::FOUND, ELSEWHERE),
         _ => status(StatusCode::UNAUTHORIZED),
     })
