@@ -1,56 +1,118 @@
-//! The layer as a middleware of reqwest-middleware, against a server on loopback.
+//! The layer as a middleware of reqwest-middleware, against a server of its own on loopback: replay,
+//! retries above it, and a redirect that may not take the token along.
 //!
 //! `cargo run --example reqwest_middleware --features reqwest-middleware`
 #![allow(clippy::print_stdout)]
 
-use std::convert::Infallible;
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
-use http::{Response, StatusCode};
+use bytes::Bytes;
+use http::{Request, Response};
 use http_body_util::Full;
-use hyper::body::Bytes;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use reqwest::redirect::Policy;
 use reqwest_middleware::ClientBuilder;
-use tower_bearer::{BearerAuthLayer, BearerToken, RotatingToken};
+use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
+use tokio::net::TcpListener;
+use tower_bearer::{BearerAuthLayer, BearerToken, BoxError, RefreshingToken};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// The requests that the server got: path and token.
+static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static FETCHED: AtomicU32 = AtomicU32::new(0);
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let url = start_server().await?;
-    let source = RotatingToken::new(BearerToken::new("old")?);
-    let auth = BearerAuthLayer::new(source.clone()).for_origin(&url)?;
-    let client = ClientBuilder::new(reqwest::Client::new())
+    let source = RefreshingToken::new(|| async {
+        BearerToken::new(format!("token-{}", FETCHED.fetch_add(1, SeqCst) + 1))
+    });
+    let auth = BearerAuthLayer::new(source)
+        .for_origin(&url)?
+        .replay_rejected();
+    // reqwest leaves a header on, or brings it back, on some of the ways that lead elsewhere.
+    let within_the_origin = Policy::custom(|attempt| {
+        if attempt.url().origin() == attempt.previous()[0].origin() {
+            Policy::default().redirect(attempt)
+        } else {
+            attempt.stop()
+        }
+    });
+    // No variable in the environment is to send this to a proxy.
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(within_the_origin)
+        .build()?;
+    let back_off = ExponentialBackoff::builder()
+        .retry_bounds(Duration::ZERO, Duration::from_millis(10))
+        .build_with_max_retries(2);
+    let client = ClientBuilder::new(http)
+        // Above the layer: each try gets the token of its time.
+        .with(RetryTransientMiddleware::new_with_policy(back_off))
         .with(auth)
         .build();
 
-    let mut seen = Vec::new();
-    seen.push(client.get(&url).send().await?.status());
-    println!("the server wants `new`, the token is `old`: {}", seen[0]);
-    source.rotate(BearerToken::new("new")?);
-    seen.push(client.get(&url).send().await?.status());
-    println!("after `rotate`: {}", seen[1]);
-    if seen != [StatusCode::UNAUTHORIZED, StatusCode::OK] {
-        return Err(format!("{seen:?}").into());
+    for (path, expected, requests) in [
+        ("/ok", 200, ["/ok token-1"].as_slice()),
+        // Sent once more, with another token.
+        ("/revoked", 200, &["/revoked token-1", "/revoked token-2"]),
+        // Tried once more, by reqwest-retry.
+        ("/busy", 200, &["/busy token-2", "/busy token-2"]),
+        // Followed, and not farther than this server.
+        ("/moved", 200, &["/moved token-2", "/ok token-2"]),
+        ("/elsewhere", 302, &["/elsewhere token-2"]),
+    ] {
+        let response = client.post(format!("{url}{path}")).body("body");
+        let status = response.send().await?.status();
+        let seen = std::mem::take(&mut *seen());
+        println!("POST {path}: {status}, and the server saw {seen:?}");
+        if status != expected || seen != requests {
+            return Err(format!("expected {expected} and {requests:?}").into());
+        }
     }
+    println!("All of it held.");
     Ok(())
 }
 
+fn seen() -> MutexGuard<'static, Vec<String>> {
+    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 async fn start_server() -> Result<String, BoxError> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let url = format!("http://{}", listener.local_addr()?);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let service = hyper::service::service_fn(|request: http::Request<_>| async move {
-                let authorized = request.headers().get("authorization");
-                let mut response = Response::new(Full::<Bytes>::default());
-                if authorized.is_none_or(|value| value != "Bearer new") {
-                    *response.status_mut() = StatusCode::UNAUTHORIZED;
-                }
-                Ok::<_, Infallible>(response)
-            });
-            let connection = hyper::server::conn::http1::Builder::new();
-            tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+            let service = service_fn(|request| std::future::ready(answer(&request)));
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     });
     Ok(url)
+}
+
+fn answer(request: &Request<Incoming>) -> http::Result<Response<Full<Bytes>>> {
+    let path = request.uri().path();
+    let token = request.headers().get("authorization");
+    let token = token
+        .and_then(|token| token.to_str().ok()?.strip_prefix("Bearer "))
+        .unwrap_or("without a token");
+    let is_first = !seen().iter().any(|seen| seen.starts_with(path));
+    seen().push(format!("{path} {token}"));
+    let response = Response::builder();
+    let response = match path {
+        "/ok" => response.status(200),
+        "/revoked" => response.status(if token == "token-1" { 401 } else { 200 }),
+        "/busy" => response.status(if is_first { 503 } else { 200 }),
+        "/moved" => response.status(307).header("location", "/ok"),
+        _ => response
+            .status(302)
+            .header("location", "http://localhost:9/"),
+    };
+    response.body(Full::default())
 }

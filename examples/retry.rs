@@ -1,53 +1,96 @@
-//! A request whose token a server rejects is sent once more with another one, under Tower's `Retry`.
+//! A request whose token a server rejects is sent once more with another one, under Tower's `Retry`,
+//! against a server of its own on loopback.
 //!
 //! `cargo run --example retry --features retry`
 #![allow(clippy::print_stdout)]
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
+    time::Duration,
+};
 
-use http::{Request, Response, StatusCode};
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt, retry::RetryLayer, service_fn};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioIo},
+};
+use tokio::net::TcpListener;
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt, retry::RetryLayer};
 use tower_bearer::{BearerAuthLayer, BearerToken, RefreshingToken, ReplayRejected};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The server takes the tokens from this number on.
+static FIRST_VALID: AtomicU32 = AtomicU32::new(1);
+static FETCHED: AtomicU32 = AtomicU32::new(0);
+static SERVED: AtomicU32 = AtomicU32::new(0);
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
+    let url = start_server().await?;
     // Each fetch gives another token, as an OAuth 2.0 endpoint would.
-    let fetches = AtomicU32::new(0);
-    let source = RefreshingToken::new(move || {
-        let number = fetches.fetch_add(1, Ordering::SeqCst) + 1;
-        println!("   token {number} is fetched");
-        async move { BearerToken::new(format!("token-{number}")) }
-    });
-
+    let source = RefreshingToken::builder(|| async {
+        let number = FETCHED.fetch_add(1, SeqCst) + 1;
+        println!("   token-{number} is fetched");
+        BearerToken::new(format!("token-{number}"))
+    })
+    // A server that takes nothing costs no more than this. Long, for a machine that is very slow.
+    .min_refresh_interval(HOUR, HOUR)
+    .build();
     let mut client = ServiceBuilder::new()
         .layer(RetryLayer::new(ReplayRejected::new()))
         .layer(BearerAuthLayer::new(source).replay_rejected())
-        .service(service_fn(server));
+        .service(Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>());
 
-    for (what, expected) in [("/", 200), ("/revoked-token-1", 200), ("/never", 401)] {
-        println!("GET {what}");
-        let request = Request::get(format!("https://api.example.com{what}")).body(String::new())?;
+    for (what, path, first_valid, expected) in [
+        ("The first request.", "", 1, [200, 1, 1]),
+        ("The server has revoked token-1.", "", 2, [200, 2, 2]),
+        // The source has just fetched, and has no other.
+        ("A path that takes no token.", "never", 2, [401, 1, 2]),
+    ] {
+        println!("{what}");
+        FIRST_VALID.store(first_valid, SeqCst);
+        let before = SERVED.load(SeqCst);
+        let request = Request::post(format!("{url}{path}")).body(Full::from("body"))?;
         let response = client.ready().await?.call(request).await?;
-        println!("   the caller sees {}", response.status());
-        if response.status().as_u16() != expected {
-            return Err(format!("expected {expected}").into());
+        let status = u32::from(response.status().as_u16());
+        let tries = SERVED.load(SeqCst) - before;
+        println!("   the caller sees {status}, the server saw {tries}");
+        let happened = [status, tries, FETCHED.load(SeqCst)];
+        if happened != expected {
+            return Err(format!("{happened:?} instead of {expected:?}").into());
         }
     }
+    println!("All of it held.");
     Ok(())
 }
 
-/// Has revoked the first token for one path, and takes no token for another.
-async fn server(request: Request<String>) -> Result<Response<()>, BoxError> {
-    let authorization = request.headers()["authorization"].to_str()?;
-    let refuses = match request.uri().path() {
-        "/revoked-token-1" => authorization == "Bearer token-1",
-        "/never" => true,
-        _ => false,
+async fn start_server() -> Result<String, BoxError> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let url = format!("http://{}/", listener.local_addr()?);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = service_fn(|request| std::future::ready(answer(&request)));
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    Ok(url)
+}
+
+fn answer(request: &Request<Incoming>) -> http::Result<Response<Full<Bytes>>> {
+    SERVED.fetch_add(1, SeqCst);
+    let token = request.headers().get("authorization");
+    let number = token
+        .and_then(|token| token.to_str().ok()?.strip_prefix("Bearer token-"))
+        .and_then(|number| number.parse::<u32>().ok());
+    let is_valid = number.is_some_and(|number| number >= FIRST_VALID.load(SeqCst));
+    let status = match request.uri().path() {
+        "/" if is_valid => 200,
+        _ => 401,
     };
-    let mut response = Response::new(());
-    if refuses {
-        *response.status_mut() = StatusCode::UNAUTHORIZED;
-    }
-    println!("   the server says {}", response.status());
-    Ok(response)
+    println!("   the server says {status} to {token:?}");
+    Response::builder().status(status).body(Full::default())
 }

@@ -79,9 +79,13 @@ impl<T> BearerAuthLayer<T> {
     /// Scheme, host and port must be equal to the request's; a default port may be left out, upper
     /// and lower case are the same, and a subdomain is another host. All other requests pass
     /// through without a token, so a layer above that follows redirects cannot take it elsewhere.
-    /// One below, or inside the client, copies the header itself: it has to take it off for another
-    /// host, as tower-http's does by default for `Authorization`, and reqwest's for that and for
-    /// `Proxy-Authorization`. Neither takes off a header of another [name](Self::header_name).
+    ///
+    /// One below, or inside the client, copies the header itself, and has to take it off for another
+    /// host. tower-http's does, from 0.7 on and if its policy is the default one, for `Authorization`
+    /// and `Proxy-Authorization`. That of 0.6, and reqwest, which is built on it, put it back on if
+    /// the other host redirects once more within itself. None takes off a header of another
+    /// [name](Self::header_name). The documentation of the layer as a `Middleware` shows a redirect
+    /// policy for reqwest that lets no header leave.
     ///
     /// A request whose URI names no scheme and host passes through without a token, too.
     ///

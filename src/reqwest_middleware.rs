@@ -17,17 +17,7 @@ use crate::{
     trace,
 };
 
-/// Puts the token on each request that may carry it, as in a Tower stack.
-///
-/// With [`replay_rejected`](BearerAuthLayer::replay_rejected), a request whose token was rejected is
-/// sent once more if the source has another and the body can be cloned, which a stream cannot.
-///
-/// reqwest follows redirects inside, below this middleware, which sees only the last response. It
-/// takes `Authorization` and `Proxy-Authorization` off when host or port change, and leaves a header
-/// of another [name](BearerAuthLayer::header_name) on; [`for_origin`](BearerAuthLayer::for_origin) is
-/// not asked again. Build the client with `redirect::Policy::none()` if that is not enough.
-///
-/// Put a retry middleware above this one: then each try gets the token of its time.
+/// Puts the token on each request that may carry it, under the same settings as in a Tower stack.
 ///
 /// ```
 /// use reqwest_middleware::{ClientBuilder, reqwest::Client};
@@ -38,6 +28,58 @@ use crate::{
 /// let client = ClientBuilder::new(Client::new()).with(auth).build();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Replay
+///
+/// With [`replay_rejected`](BearerAuthLayer::replay_rejected), a request whose token was rejected is
+/// sent once more, if the source has another and the body can be cloned, which a stream cannot. If a
+/// redirect was followed before the rejection, the replay starts from the first URL, and only if the
+/// method is idempotent: a server that redirects a POST may have acted on it.
+///
+/// # Retries
+///
+/// Put `reqwest-retry` above, which is before: `.with(retry).with(auth)`. Then each try gets the
+/// token of its time, and may be replayed once. Below, all tries carry the token of the first, and a
+/// replay has as many tries again.
+///
+/// In neither place does it retry a 401, a request that was refused, or one that the source had no
+/// token for. It takes no streaming body at all, and it wraps this crate's error in its own.
+///
+/// # Redirects
+///
+/// reqwest follows redirects below this middleware, which sees only the last response. So neither
+/// [`for_origin`](BearerAuthLayer::for_origin) nor the refusal of plaintext is asked about a hop.
+/// What becomes of the header is up to reqwest (0.13.5):
+///
+/// | The redirect leads | `Authorization`, `Proxy-Authorization` | another [name](BearerAuthLayer::header_name) |
+/// |---|---|---|
+/// | to the same scheme, host and port | stays on | stays on |
+/// | to another | is taken off | **stays on** |
+/// | from there, within that other one | **is back on** | **stays on** |
+///
+/// So a foreign host gets the token if it redirects once more, and so does everyone on the way if
+/// that is over plaintext. To have no token leave its origin, have no redirect leave it:
+///
+/// ```
+/// use reqwest_middleware::reqwest::{Client, redirect::Policy};
+///
+/// let within_the_origin = Policy::custom(|attempt| {
+///     if attempt.url().origin() == attempt.previous()[0].origin() {
+///         Policy::default().redirect(attempt)
+///     } else {
+///         attempt.stop()
+///     }
+/// });
+/// let client = Client::builder().redirect(within_the_origin).build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A redirect that leads elsewhere is then the response, for a client without a token to follow.
+/// `Policy::none()` does the same for every redirect. `https_only(true)` makes one to plaintext an
+/// error, and lets the token go to other https hosts.
+///
+/// The 401 of another origin marks and replays nothing. A redirect that leads away and back arrives
+/// without the token, and the 401 that it earns there is taken for a rejection.
 #[async_trait]
 impl<T: TokenSource> Middleware for BearerAuthLayer<T> {
     async fn handle(

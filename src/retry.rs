@@ -26,6 +26,29 @@ use crate::future::TokenReplaced;
 ///     .layer(BearerAuthLayer::new(RotatingToken::empty()).replay_rejected());
 /// ```
 ///
+/// # Order
+///
+/// Below that layer it replays nothing. What other layers do above it, between the two, or below the
+/// layer:
+///
+/// | | above | between | below |
+/// |---|---|---|---|
+/// | `Timeout` | covers both tries | covers each try | covers each try |
+/// | … and the wait for the other token | yes | yes, and what timed out is not replayed | no |
+/// | `ConcurrencyLimit` | one place for both tries | a place for each try | a place for each try |
+/// | … during the wait for the other token | is taken | is taken | is free |
+/// | `LoadShed` | sheds no replay | may shed the replay | may shed the replay |
+/// | `Buffer` | serves others during that wait | the same | the same |
+/// | `FollowRedirect` | replays one hop | replays the first hop, too | replays the first hop, too |
+/// | … the 401 of a foreign host | says nothing | says nothing | **marks the token** |
+///
+/// So put a redirect follower above: elsewhere, a POST that a server has acted on is sent again
+/// because the page after it rejects the token. In each of these orders a request is replayed at
+/// most once, and with [`for_origin`](crate::BearerAuthLayer::for_origin) no token goes to a foreign
+/// host, if a redirect follower below takes it off [as it has to](crate::BearerAuthLayer::for_origin).
+///
+/// # Bodies
+///
 /// Requests are cloned, so their body has to be `Clone`. Where only some are, say which:
 ///
 /// ```

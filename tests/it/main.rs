@@ -32,9 +32,15 @@ mod refreshing_rejection;
 mod replay;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_redirects;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_server;
 mod rotating;
 mod scope;
 mod size;
+#[cfg(feature = "retry")]
+mod stack;
 mod support;
 mod token;
 #[cfg(feature = "tracing")]

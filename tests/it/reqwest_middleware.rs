@@ -3,276 +3,435 @@
 use std::{
     convert::Infallible,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
+    },
+    time::SystemTime,
+};
+
+use http::Method;
+use reqwest::{Body, Client};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+use reqwest_retry::{RetryDecision, RetryError, RetryPolicy, RetryTransientMiddleware};
+use tower::Layer;
+use tower_bearer::{
+    BearerAuthLayer, Error, ErrorKind, RotatingToken, SourceError, SourceErrorKind, StaticToken,
+    TokenFuture, TokenSource,
+};
+
+use crate::{
+    reqwest_server::{Server, carries, direct, status},
+    support::{
+        self, Asking, Counting, always_another, get, old_then_new, ours, send, token, values,
     },
 };
 
-use http::{HeaderName, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper_util::rt::TokioIo;
-use reqwest::{Body, Client};
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
-use tower_bearer::{
-    BearerAuthLayer, BearerToken, Error, ErrorKind, RotatingToken, StaticToken, TokenSource,
-};
-
-use crate::support::{Asking, token};
-
-/// A server, and the fields that its requests came with.
-struct Server {
-    url: String,
-    seen: Arc<Mutex<Vec<http::HeaderMap>>>,
-}
-
-impl Server {
-    async fn start(
-        answer: impl Fn(&Request<Incoming>) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
-    ) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let seen: Arc<Mutex<Vec<_>>> = Arc::default();
-        let log = Arc::clone(&seen);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (answer, log) = (answer.clone(), Arc::clone(&log));
-                let service = hyper::service::service_fn(move |request| {
-                    log.lock().unwrap().push(Request::headers(&request).clone());
-                    let response = answer(&request);
-                    async { Ok::<_, Infallible>(response) }
-                });
-                let connection = hyper::server::conn::http1::Builder::new();
-                tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
-            }
-        });
-        Self { url, seen }
-    }
-
-    /// Takes one token only.
-    async fn taking(good: &'static str) -> Self {
-        Self::start(move |request| {
-            let authorization = request.headers().get("authorization");
-            let is_good = authorization.is_some_and(|value| value == &format!("Bearer {good}"));
-            status(if is_good { 200 } else { 401 })
-        })
-        .await
-    }
-
-    async fn redirecting(to: &str) -> Self {
-        let to = to.to_owned();
-        Self::start(move |_| {
-            let mut response = status(302);
-            response
-                .headers_mut()
-                .insert("location", to.parse().unwrap());
-            response
-        })
-        .await
-    }
-
-    /// Empty where a request came without.
-    fn fields(&self, name: &str) -> Vec<String> {
-        let seen = self.seen.lock().unwrap();
-        let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
-        seen.iter()
-            .map(|headers| headers.get(name).map(text).unwrap_or_default())
-            .collect()
-    }
-
-    fn authorizations(&self) -> Vec<String> {
-        self.fields("authorization")
-    }
-}
-
-fn status(code: u16) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = StatusCode::from_u16(code).unwrap();
-    response
-}
-
 fn client<T: TokenSource>(layer: BearerAuthLayer<T>) -> ClientWithMiddleware {
-    ClientBuilder::new(Client::new()).with(layer).build()
+    over(direct().build().unwrap(), layer)
 }
 
-fn bearer(text: &str) -> String {
-    format!("Bearer {text}")
+fn over<T: TokenSource>(client: Client, layer: BearerAuthLayer<T>) -> ClientWithMiddleware {
+    ClientBuilder::new(client).with(layer).build()
 }
 
-/// Hands out `old` until it is rejected, then `new`.
-fn old_then_new() -> impl TokenSource {
-    let (old, new) = (token("old"), token("new"));
-    Asking(move || {
-        let token = if old.is_rejected() { &new } else { &old };
-        token.clone().into()
-    })
+fn replaying<T: TokenSource>(source: T) -> ClientWithMiddleware {
+    client(BearerAuthLayer::new(source).replay_rejected())
+}
+
+fn failing() -> impl TokenSource {
+    Asking(|| TokenFuture::ready(Err(SourceError::new(SourceErrorKind::Failed, "none"))))
+}
+
+/// This crate's error in what a client failed with, which reqwest-retry wraps once more.
+fn our_error(error: &reqwest_middleware::Error) -> Option<&Error> {
+    let reqwest_middleware::Error::Middleware(error) = error else {
+        return None;
+    };
+    match error.downcast_ref() {
+        Some(RetryError::Error(error) | RetryError::WithRetries { err: error, .. }) => {
+            our_error(error)
+        }
+        None => error.downcast_ref(),
+    }
 }
 
 #[tokio::test]
 async fn a_request_carries_the_token_of_its_time() {
-    let server = Server::start(|_| status(200)).await;
+    let server = Server::ok().await;
     let source = RotatingToken::new(token("first"));
     let client = client(BearerAuthLayer::new(source.clone()));
     client.get(&server.url).send().await.unwrap();
     source.rotate(token("second"));
-    client
-        .get(&server.url)
-        .bearer_auth("other")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(server.authorizations(), [bearer("first"), bearer("second")]);
+    client.get(&server.url).send().await.unwrap();
+    assert_eq!(server.authorizations(), ["Bearer first", "Bearer second"]);
+}
+
+type Layered = BearerAuthLayer<Counting<StaticToken>>;
+
+type Settings = fn(Layered) -> Layered;
+
+const SETTINGS: [(&str, Settings); 9] = [
+    ("none", |layer| layer),
+    ("origin", in_scope),
+    ("plaintext", BearerAuthLayer::with_insecure_plaintext),
+    ("keep", BearerAuthLayer::keep_existing),
+    ("header", |layer| layer.header_name(X_TOKEN)),
+    ("origin, plaintext", |layer| {
+        in_scope(layer).with_insecure_plaintext()
+    }),
+    ("origin, keep", |layer| in_scope(layer).keep_existing()),
+    ("header, keep", |layer| {
+        layer.header_name(X_TOKEN).keep_existing()
+    }),
+    ("all", |layer| {
+        let layer = in_scope(layer).with_insecure_plaintext();
+        layer.header_name(X_TOKEN).keep_existing()
+    }),
+];
+
+const X_TOKEN: http::HeaderName = http::HeaderName::from_static("x-token");
+
+fn in_scope(layer: Layered) -> Layered {
+    let layer = layer.for_origin("https://api.example.com").unwrap();
+    layer.for_origin("http://plain.example.com:8080").unwrap()
+}
+
+const URLS: [&str; 10] = [
+    "https://api.example.com/",
+    "https://API.example.com:443/path?query",
+    "https://api.example.com:8443/",
+    "https://sub.api.example.com/",
+    "https://api.example.com./",
+    "http://api.example.com/",
+    "http://plain.example.com:8080/",
+    "http://localhost:8080/",
+    "http://127.0.0.1/",
+    "http://[::1]/",
+];
+
+/// Both headers as they went out, or `None` if the request was refused; and how often the source
+/// was asked.
+type Outcome = (Option<[String; 2]>, usize);
+
+#[tokio::test]
+async fn the_settings_do_what_they_do_in_a_tower_stack() {
+    let source = || Counting::new(StaticToken::new(token("ours")));
+    let proxy = Server::internet(&[]).await;
+    let http = proxy.as_proxy().build().unwrap();
+    let mut outcomes = std::collections::BTreeMap::<_, usize>::new();
+    for (name, settings) in SETTINGS {
+        for url in URLS {
+            for own in ["authorization", "x-token", "x-other"] {
+                let counting = source();
+                let server = support::Server::ok();
+                let layer = settings(BearerAuthLayer::new(counting.clone()));
+                let mut request = get(url);
+                let value = "Bearer own".parse().unwrap();
+                request.headers_mut().insert(own, value);
+                let sent = send(&mut layer.layer(server.clone()), request);
+                let headers = |request| {
+                    ["authorization", "x-token"].map(|name| values(request, name).concat())
+                };
+                let tower: Outcome = match sent {
+                    Ok(_) => (Some(headers(&server.seen()[0])), counting.asked()),
+                    Err(error) => {
+                        assert_eq!(ours(&error).kind(), ErrorKind::InsecureTransport);
+                        (None, counting.asked())
+                    }
+                };
+
+                let counting = source();
+                let layer = settings(BearerAuthLayer::new(counting.clone()));
+                let before = proxy.seen().len();
+                let client = over(http.clone(), layer);
+                let sent = client.get(url).header(own, "Bearer own").send().await;
+                let middleware: Outcome = match sent {
+                    Ok(_) => {
+                        let last = |name| proxy.fields(name).pop().unwrap();
+                        let headers = ["authorization", "x-token"].map(last);
+                        (Some(headers), counting.asked())
+                    }
+                    Err(error) => {
+                        let error = our_error(&error).expect("an error of this crate");
+                        assert_eq!(error.kind(), ErrorKind::InsecureTransport);
+                        assert_eq!(proxy.seen().len(), before);
+                        (None, counting.asked())
+                    }
+                };
+                assert_eq!(middleware, tower, "{name}: {url} with its own {own}");
+                *outcomes.entry(tower).or_default() += 1;
+            }
+        }
+    }
+    // Sent with ours, with its own, with neither, under either name, or refused: not all the same.
+    assert!(outcomes.len() >= 6, "{outcomes:?}");
 }
 
 #[tokio::test]
-async fn the_settings_are_those_of_a_tower_stack() {
-    let server = Server::start(|_| status(200)).await;
-    let layer = || BearerAuthLayer::new(StaticToken::new(token("ours")));
-    let keeping = client(layer().keep_existing());
-    keeping
-        .get(&server.url)
-        .bearer_auth("own")
-        .send()
-        .await
-        .unwrap();
-    let in_scope = client(layer().for_origin(&server.url).unwrap());
-    in_scope.get(&server.url).send().await.unwrap();
-    let out_of_scope = client(layer().for_origin("https://api.example.com").unwrap());
-    out_of_scope.get(&server.url).send().await.unwrap();
-    assert_eq!(
-        server.authorizations(),
-        [bearer("own"), bearer("ours"), String::new()]
-    );
-    let renamed = client(layer().header_name(HeaderName::from_static("x-token")));
-    renamed.get(&server.url).send().await.unwrap();
-    assert_eq!(server.fields("x-token").last(), Some(&bearer("ours")));
-}
-
-#[tokio::test]
-async fn plaintext_to_another_machine_is_refused() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&asked);
-    let source = Asking(move || {
-        counted.fetch_add(1, Ordering::SeqCst);
-        token("t").into()
-    });
-    let request = client(BearerAuthLayer::new(source)).get("http://api.example.com/");
-    let reqwest_middleware::Error::Middleware(error) = request.send().await.unwrap_err() else {
-        panic!("not refused by a middleware");
-    };
-    let error = error
-        .downcast_ref::<Error>()
-        .expect("an error of this crate");
-    assert_eq!(error.kind(), ErrorKind::InsecureTransport);
-    assert_eq!(asked.load(Ordering::SeqCst), 0);
+async fn a_source_without_a_token_stops_the_request() {
+    let server = Server::ok().await;
+    let client = client(BearerAuthLayer::new(failing()));
+    let error = client.get(&server.url).send().await.unwrap_err();
+    let error = our_error(&error).expect("an error of this crate");
+    assert_eq!(error.kind(), ErrorKind::Source);
+    assert!(server.seen().is_empty());
 }
 
 #[tokio::test]
 async fn a_401_marks_the_token_that_was_sent() {
     let server = Server::taking("new").await;
     let old = token("old");
-    let source = StaticToken::new(old.clone());
-    let response = client(BearerAuthLayer::new(source))
-        .get(&server.url)
-        .send()
-        .await
-        .unwrap();
+    let client = client(BearerAuthLayer::new(StaticToken::new(old.clone())));
+    let response = client.get(&server.url).send().await.unwrap();
     assert_eq!(response.status().as_u16(), 401);
     assert!(old.is_rejected());
-    assert_eq!(server.seen.lock().unwrap().len(), 1);
+    assert_eq!(server.seen().len(), 1);
 }
 
 #[tokio::test]
-async fn a_rejected_request_is_replayed_once_if_there_is_another_token() {
-    let server = Server::taking("new").await;
-    let replaying = client(BearerAuthLayer::new(old_then_new()).replay_rejected());
-    let response = replaying
-        .post(&server.url)
-        .body("text")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(response.status().as_u16(), 200);
-    assert_eq!(server.authorizations(), [bearer("old"), bearer("new")]);
-
-    // Never twice, though each is another.
-    let server = Server::taking("none of them").await;
-    let count = AtomicUsize::new(0);
-    let source = Asking(move || token(&count.fetch_add(1, Ordering::SeqCst).to_string()).into());
-    let replaying = client(BearerAuthLayer::new(source).replay_rejected());
-    replaying.get(&server.url).send().await.unwrap();
-    assert_eq!(server.authorizations(), [bearer("0"), bearer("1")]);
-
-    // Not with the same one.
-    let server = Server::taking("new").await;
-    let only = StaticToken::new(token("old"));
-    let replaying = client(BearerAuthLayer::new(only).replay_rejected());
-    replaying.get(&server.url).send().await.unwrap();
-    assert_eq!(server.authorizations(), [bearer("old")]);
+async fn a_401_that_blames_something_else_marks_and_replays_nothing() {
+    let server = Server::start(|_| {
+        let mut response = status(401);
+        let challenge = "Bearer error=\"insufficient_scope\"".parse().unwrap();
+        response.headers_mut().insert("www-authenticate", challenge);
+        response
+    })
+    .await;
+    let sent = token("t");
+    let handed_out = sent.clone();
+    let source = Asking(move || {
+        let token = if handed_out.is_rejected() {
+            token("u")
+        } else {
+            handed_out.clone()
+        };
+        token.into()
+    });
+    replaying(source).get(&server.url).send().await.unwrap();
+    assert!(!sent.is_rejected());
+    assert_eq!(server.authorizations(), ["Bearer t"]);
 }
 
 #[tokio::test]
-async fn a_streaming_body_is_never_replayed() {
+async fn a_rejected_request_is_replayed_with_the_other_token_and_is_otherwise_the_same() {
     let server = Server::taking("new").await;
-    let chunks = futures::stream::iter([Ok::<_, Infallible>("chunk")]);
-    let replaying = client(BearerAuthLayer::new(old_then_new()).replay_rejected());
-    let request = replaying.post(&server.url).body(Body::wrap_stream(chunks));
+    let request = replaying(old_then_new())
+        .put(format!("{}/path?query", server.url))
+        .header("x-first", "1")
+        .bearer_auth("own")
+        .body("body");
     let response = request.send().await.unwrap();
-    assert_eq!(response.status().as_u16(), 401);
-    assert_eq!(server.authorizations(), [bearer("old")]);
-}
-
-/// Two servers on loopback differ in their port. One on `localhost` is another host, too.
-#[tokio::test]
-async fn reqwest_takes_authorization_off_when_a_redirect_leads_to_another_port_or_host() {
-    for host in ["127.0.0.1", "localhost"] {
-        let other = Server::start(|_| status(200)).await;
-        let to = other.url.replace("127.0.0.1", host);
-        let server = Server::redirecting(&to).await;
-        for layer in [
-            BearerAuthLayer::new(StaticToken::new(token("t"))),
-            BearerAuthLayer::new(StaticToken::new(token("t")))
-                .for_origin(&server.url)
-                .unwrap(),
-        ] {
-            client(layer).get(&server.url).send().await.unwrap();
-        }
-        assert_eq!(server.authorizations(), [bearer("t"), bearer("t")]);
-        assert_eq!(other.authorizations(), ["", ""], "{host}");
+    assert_eq!(response.status().as_u16(), 200);
+    assert_eq!(server.authorizations(), ["Bearer old", "Bearer new"]);
+    for request in server.seen() {
+        assert_eq!(request.method(), Method::PUT);
+        assert_eq!(request.uri(), "/path?query");
+        assert_eq!(request.headers()["x-first"], "1");
+        assert_eq!(request.body(), "body");
     }
 }
 
 #[tokio::test]
-async fn reqwest_leaves_a_header_of_another_name_on_unless_it_follows_no_redirect() {
-    let other = Server::start(|_| status(200)).await;
-    let server = Server::redirecting(&other.url).await;
-    let layer = || {
-        BearerAuthLayer::new(StaticToken::new(token("t")))
-            .header_name(HeaderName::from_static("x-token"))
-    };
-    client(layer()).get(&server.url).send().await.unwrap();
-    assert_eq!(
-        other.fields("x-token"),
-        [bearer("t")],
-        "the docs say that it leaks"
-    );
-    let none = Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .unwrap();
-    let client = ClientBuilder::new(none).with(layer()).build();
-    client.get(&server.url).send().await.unwrap();
-    assert_eq!(other.fields("x-token").len(), 1);
+async fn a_request_is_replayed_once_and_no_more() {
+    let server = Server::taking("none of them").await;
+    let client = replaying(always_another());
+    let response = client.get(&server.url).send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 401);
+    assert_eq!(server.authorizations(), ["Bearer 0", "Bearer 1"]);
 }
 
 #[tokio::test]
-async fn the_401_of_a_server_that_never_saw_the_token_does_not_mark_it() {
-    let other = Server::taking("another").await;
-    let server = Server::redirecting(&other.url).await;
-    let sent: BearerToken = token("t");
-    let layer = BearerAuthLayer::new(StaticToken::new(sent.clone())).replay_rejected();
-    let response = client(layer).get(&server.url).send().await.unwrap();
+async fn the_token_of_the_replay_is_marked_as_well() {
+    let server = Server::taking("none of them").await;
+    let (old, new) = (token("old"), token("new"));
+    let handed_out = [old.clone(), new.clone()];
+    let source = Asking(move || {
+        let [old, new] = &handed_out;
+        if old.is_rejected() { new } else { old }.clone().into()
+    });
+    replaying(source).get(&server.url).send().await.unwrap();
+    assert!(old.is_rejected() && new.is_rejected());
+}
+
+#[tokio::test]
+async fn nothing_is_replayed_without_the_setting_or_another_token_or_a_401() {
+    let not_set = client(BearerAuthLayer::new(old_then_new()));
+    let only_one = replaying(StaticToken::new(token("old")));
+    let same_text = replaying(Asking(|| token("old").into()));
+    let old = token("old");
+    let none_any_more = replaying(Asking(move || {
+        if old.is_rejected() {
+            return failing().token();
+        }
+        old.clone().into()
+    }));
+    let (first, other) = (token("old"), token("other"));
+    other.reject();
+    let all_rejected = replaying(Asking(move || {
+        let token = if first.is_rejected() { &other } else { &first };
+        token.clone().into()
+    }));
+    for (client, why) in [
+        (not_set, "not set"),
+        (all_rejected, "another that was rejected as well"),
+        (only_one, "only one token"),
+        (same_text, "the same text in a new token"),
+        (none_any_more, "the source fails"),
+    ] {
+        let server = Server::taking("new").await;
+        let response = client.get(&server.url).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 401, "{why}");
+        assert_eq!(server.authorizations(), ["Bearer old"], "{why}");
+    }
+
+    let server = Server::start(|_| status(403)).await;
+    let client = replaying(old_then_new());
+    client.get(&server.url).send().await.unwrap();
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_streaming_body_is_sent_whole_and_never_replayed() {
+    let server = Server::taking("new").await;
+    let response = replaying(old_then_new())
+        .post(&server.url)
+        .body(stream())
+        .send()
+        .await
+        .unwrap();
     assert_eq!(response.status().as_u16(), 401);
-    assert_eq!(other.authorizations(), [""]);
-    assert!(!sent.is_rejected());
+    assert_eq!(server.authorizations(), ["Bearer old"]);
+    assert_eq!(server.seen()[0].body(), "chunk, chunk");
+}
+
+fn stream() -> Body {
+    let chunks = ["chunk, ", "chunk"].map(Ok::<_, Infallible>);
+    Body::wrap_stream(futures::stream::iter(chunks))
+}
+
+/// Tries again at once, this many times.
+struct AtOnce(u32);
+
+impl RetryPolicy for AtOnce {
+    fn should_retry(&self, _: SystemTime, past_retries: u32) -> RetryDecision {
+        if past_retries < self.0 {
+            RetryDecision::Retry {
+                execute_after: SystemTime::UNIX_EPOCH,
+            }
+        } else {
+            RetryDecision::DoNotRetry
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Retry {
+    Above,
+    Below,
+}
+
+impl Retry {
+    /// Up to three tries.
+    fn client<T: TokenSource>(self, layer: BearerAuthLayer<T>) -> ClientWithMiddleware {
+        let retry = RetryTransientMiddleware::new_with_policy(AtOnce(2));
+        let client = ClientBuilder::new(direct().build().unwrap());
+        match self {
+            Self::Above => client.with(retry).with(layer),
+            Self::Below => client.with(layer).with(retry),
+        }
+        .build()
+    }
+}
+
+#[tokio::test]
+async fn with_reqwest_retry_above_each_try_gets_the_token_of_its_time_and_below_all_get_one() {
+    for (place, expected) in [
+        (Retry::Above, ["Bearer 0", "Bearer 1", "Bearer 2"]),
+        (Retry::Below, ["Bearer 0"; 3]),
+    ] {
+        let server = Server::start(|_| status(503)).await;
+        let client = place.client(BearerAuthLayer::new(always_another()));
+        client.get(&server.url).send().await.unwrap();
+        assert_eq!(server.authorizations(), expected, "{place:?}");
+    }
+}
+
+#[tokio::test]
+async fn with_reqwest_retry_above_the_replay_belongs_to_its_try_and_below_it_has_tries_of_its_own()
+{
+    for (place, expected_status, expected) in [
+        (Retry::Above, 503, &["old", "old", "new", "new"] as &[_]),
+        (Retry::Below, 200, &["old", "old", "new", "new", "new"]),
+    ] {
+        let count = Arc::new(AtomicUsize::new(0));
+        let server = Server::start(move |_| {
+            let answers = [503, 401, 503, 503, 200];
+            status(answers[count.fetch_add(1, Ordering::SeqCst)])
+        })
+        .await;
+        let client = place.client(BearerAuthLayer::new(old_then_new()).replay_rejected());
+        let response = client.get(&server.url).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), expected_status, "{place:?}");
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|token| format!("Bearer {token}"))
+            .collect();
+        assert_eq!(server.authorizations(), expected, "{place:?}");
+    }
+}
+
+#[tokio::test]
+async fn reqwest_retry_does_not_retry_a_401() {
+    for place in [Retry::Above, Retry::Below] {
+        let server = Server::taking("new").await;
+        let client = place.client(BearerAuthLayer::new(old_then_new()));
+        client.get(&server.url).send().await.unwrap();
+        assert_eq!(server.authorizations(), ["Bearer old"], "{place:?}");
+    }
+}
+
+#[tokio::test]
+async fn reqwest_retry_does_not_retry_what_was_refused_or_has_no_token_and_our_error_is_in_its_own()
+{
+    let asked = Counting::new(Arc::new(failing()));
+    let server = Server::ok().await;
+    for (url, kind) in [
+        ("http://api.example.com/", ErrorKind::InsecureTransport),
+        (server.url.as_str(), ErrorKind::Source),
+    ] {
+        for place in [Retry::Above, Retry::Below] {
+            let client = place.client(BearerAuthLayer::new(asked.clone()));
+            let error = client.get(url).send().await.unwrap_err();
+            assert_eq!(our_error(&error).unwrap().kind(), kind, "{place:?}");
+        }
+    }
+    // Once in each place, and never for a request that was refused.
+    assert_eq!(asked.asked(), 2);
+    assert!(server.seen().is_empty());
+}
+
+#[tokio::test]
+async fn reqwest_retry_takes_no_streaming_body_at_all() {
+    for place in [Retry::Above, Retry::Below] {
+        let server = Server::ok().await;
+        let client = place.client(BearerAuthLayer::new(old_then_new()));
+        let request = client.post(&server.url).body(stream());
+        let error = request.send().await.unwrap_err();
+        assert!(our_error(&error).is_none());
+        assert!(server.seen().is_empty(), "{place:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_during_the_wait_for_a_token_sends_nothing() {
+    let server = Server::ok().await;
+    let source = RotatingToken::empty();
+    let client = client(BearerAuthLayer::new(source.clone()));
+    let mut request = support::Task::waiting(client.get(&server.url).send());
+    assert!(request.poll().is_pending());
+    drop(request);
+    source.rotate(token("t"));
+    client.get(&server.url).send().await.unwrap();
+    assert_eq!(server.seen().len(), 1);
+    assert!(carries(&server.seen()[0], "t"));
 }
