@@ -22,6 +22,7 @@ mod env;
 mod executor;
 mod file;
 mod flight;
+mod grpc;
 mod http;
 mod machine;
 mod redaction;
