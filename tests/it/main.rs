@@ -24,6 +24,7 @@ mod file;
 mod flight;
 mod grpc;
 mod http;
+mod http2;
 mod machine;
 mod redaction;
 mod refreshing;
