@@ -36,6 +36,7 @@ mod replay;
 mod reqwest_middleware;
 mod rotating;
 mod scope;
+mod sdk;
 mod size;
 mod support;
 mod token;
