@@ -1,8 +1,8 @@
 //! What a response says about the token that was sent: 401 and `WWW-Authenticate` to a verdict.
 
 use http::{
-    HeaderMap, HeaderName, StatusCode,
-    header::{PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE},
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE},
 };
 use http_auth::parser::ChallengeParser;
 
@@ -10,13 +10,18 @@ use http_auth::parser::ChallengeParser;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Audience {
     Origin,
+    /// An origin server that speaks gRPC, and says so over HTTP 200.
+    Grpc,
     Proxy,
 }
 
 impl Audience {
-    pub(crate) fn of(header: &HeaderName) -> Self {
+    /// A proxy answers in HTTP, whatever goes through it.
+    pub(crate) fn of(header: &HeaderName, grpc: bool) -> Self {
         if header == PROXY_AUTHORIZATION {
             Self::Proxy
+        } else if grpc {
+            Self::Grpc
         } else {
             Self::Origin
         }
@@ -26,16 +31,17 @@ impl Audience {
     #[inline]
     pub(crate) fn rejects_token(self, status: StatusCode, headers: &HeaderMap) -> bool {
         let refused = match self {
-            Self::Origin => StatusCode::UNAUTHORIZED,
-            Self::Proxy => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+            Self::Origin => status == StatusCode::UNAUTHORIZED,
+            Self::Grpc => status == StatusCode::UNAUTHORIZED || is_unauthenticated(status, headers),
+            Self::Proxy => status == StatusCode::PROXY_AUTHENTICATION_REQUIRED,
         };
-        status == refused && self.challenges_blame_token(headers)
+        refused && self.challenges_blame_token(headers)
     }
 
     #[cold]
     fn challenges_blame_token(self, headers: &HeaderMap) -> bool {
         let challenges = match self {
-            Self::Origin => WWW_AUTHENTICATE,
+            Self::Origin | Self::Grpc => WWW_AUTHENTICATE,
             Self::Proxy => PROXY_AUTHENTICATE,
         };
         let mut blames_something_else = false;
@@ -51,6 +57,25 @@ impl Audience {
         }
         !blames_something_else
     }
+}
+
+/// The status of a gRPC response that is nothing but trailers ("Trailers-Only"): they are its headers.
+fn is_unauthenticated(status: StatusCode, headers: &HeaderMap) -> bool {
+    static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+    const UNAUTHENTICATED: &[u8] = b"16";
+    const GRPC: &[u8] = b"application/grpc";
+
+    if status != StatusCode::OK {
+        return false;
+    }
+    // Before the type: most responses have a type, and their status after the body.
+    let status = headers.get(&GRPC_STATUS);
+    if status.is_none_or(|status| status != UNAUTHENTICATED) {
+        return false;
+    }
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let start = content_type.and_then(|value| value.get(..GRPC.len()));
+    start.is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
 }
 
 /// `obs-text` (RFC 9110 §5.5) is allowed in a realm or a description, and the parser takes none.

@@ -62,6 +62,7 @@ struct Waiting<S, B> {
     /// the request. `None` once the one has been called with the other.
     call: Option<(S, Request<B>)>,
     header: HeaderName,
+    audience: Audience,
     replacements: Option<Arc<Replacements>>,
 }
 
@@ -120,20 +121,20 @@ where
         })
     }
 
-    /// Waits for `token`, then sends `request` through the service, which has been polled ready.
+    /// Waits for `token`, then sends the request through the service, which has been polled ready.
     pub(crate) fn after_token(
         token: BoxFuture<'static, Result<BearerToken, SourceError>>,
-        ready: S,
-        request: Request<B>,
+        call: (S, Request<B>),
         header: HeaderName,
+        audience: Audience,
         replacements: Option<Arc<Replacements>>,
     ) -> Self {
-        let call = Some((ready, request));
         Self::from(State::WaitingForToken {
             waiting: Box::new(Waiting {
                 token,
-                call,
+                call: Some(call),
                 header,
+                audience,
                 replacements,
             }),
         })
@@ -211,11 +212,11 @@ where
             StateProj::WaitingForToken { waiting } => {
                 match (ready!(waiting.token.as_mut().poll(cx)), waiting.call.take()) {
                     (Ok(token), Some((mut ready, mut request))) => {
-                        let header = &waiting.header;
-                        request.headers_mut().insert(header, token.header_value());
+                        let value = token.header_value();
+                        request.headers_mut().insert(&waiting.header, value);
                         let sent = Sent {
                             token,
-                            audience: Audience::of(header),
+                            audience: waiting.audience,
                             replacements: waiting.replacements.take(),
                         };
                         self.set(Self::WaitingForResponse {

@@ -120,6 +120,66 @@ impl<T> BearerAuthLayer<T> {
         self
     }
 
+    /// Reads responses as gRPC's, too: one with the status `UNAUTHENTICATED` marks the token.
+    ///
+    /// gRPC sends its status in `grpc-status`, over HTTP 200, so without this setting no response of
+    /// a gRPC server marks a token. A server that refuses a call at once sends it in the response's
+    /// headers. This setting costs each response a look at those.
+    ///
+    /// ```
+    /// # use http::{Request, Response};
+    /// # use tower::{BoxError, Layer, ServiceExt, service_fn};
+    /// # use tower_bearer::{BearerAuthLayer, BearerToken, StaticToken};
+    /// # futures::executor::block_on(async {
+    /// let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
+    /// let layer = BearerAuthLayer::new(StaticToken::new(token.clone())).grpc();
+    /// let channel = layer.layer(service_fn(refuse)); // yours: a `tonic::transport::Channel`
+    ///
+    /// channel.oneshot(Request::new(())).await?;
+    /// assert!(token.is_rejected());
+    /// # Ok::<(), BoxError>(())
+    /// # }).unwrap();
+    ///
+    /// async fn refuse(_: Request<()>) -> Result<Response<()>, BoxError> {
+    ///     let response = Response::builder()
+    ///         .header("content-type", "application/grpc")
+    ///         .header("grpc-status", "16");
+    ///     Ok(response.body(())?)
+    /// }
+    /// ```
+    ///
+    /// # In trailers
+    ///
+    /// A status that comes after the body, as that of a stream that breaks off does, passes this
+    /// layer unseen. Mark the token yourself then. Take it before the call, so that a late refusal
+    /// cannot hit a newer one, as it can with
+    /// [`RefreshingToken::invalidate`](crate::RefreshingToken::invalidate):
+    ///
+    /// ```
+    /// # use tower_bearer::{BearerToken, RotatingToken, SourceError, TokenSource};
+    /// # async fn call() -> Result<(), i32> { Err(16) }
+    /// # futures::executor::block_on(async {
+    /// # let source = RotatingToken::new(BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?);
+    /// let token = source.token().await?; // a clone of the layer's source
+    /// if call().await == Err(16) {
+    ///     token.reject();
+    /// }
+    /// # assert!(token.is_rejected());
+    /// # Ok::<(), SourceError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # With tonic
+    ///
+    /// The URI of a request that a tonic client makes names no host: the channel adds it, below this
+    /// layer. Make the client `with_origin`, or else the token goes wherever the channel does, in
+    /// plaintext, too, and with [`for_origin`](Self::for_origin) nowhere.
+    #[must_use]
+    pub fn grpc(mut self) -> Self {
+        self.rules.grpc = true;
+        self
+    }
+
     /// Puts the token under another header than `Authorization`.
     ///
     /// With `Proxy-Authorization`, a 407 with `Proxy-Authenticate` marks the token as rejected

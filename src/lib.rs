@@ -59,7 +59,8 @@
 //! The response future marks *the token that was sent* as rejected, unless the server's
 //! `WWW-Authenticate` blames something else (RFC 6750 §3.1). Sources look at the mark: so a late 401
 //! for an old token never evicts a newer one. The response is handed on as it is; to have the request
-//! replayed with another token, see [`replay_rejected`](BearerAuthLayer::replay_rejected).
+//! replayed with another token, see [`replay_rejected`](BearerAuthLayer::replay_rejected). For gRPC,
+//! whose refusals are HTTP 200, see [`grpc`](BearerAuthLayer::grpc).
 //!
 //! # Features
 //!

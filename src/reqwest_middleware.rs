@@ -8,7 +8,6 @@ use reqwest_middleware::{
 };
 
 use crate::{
-    challenge::Audience,
     error::Error,
     layer::BearerAuthLayer,
     scope::{Rules, Verdict},
@@ -137,8 +136,9 @@ fn is_rejected(rules: &Rules, token: &BearerToken, sent_to: &Url, response: &Res
     if response.url().origin() != sent_to.origin() {
         return false;
     }
-    let audience = Audience::of(&rules.header);
-    let rejected = audience.rejects_token(response.status(), response.headers());
+    let rejected = rules
+        .audience()
+        .rejects_token(response.status(), response.headers());
     if rejected {
         token.reject();
         trace::token_rejected();

@@ -8,6 +8,8 @@ use http::{
     uri::{self, Authority},
 };
 
+use crate::challenge::Audience;
+
 /// Scheme, host and port (RFC 6454 §4): what must be equal for a request to carry a scoped token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Origin {
@@ -156,6 +158,8 @@ pub(crate) struct Rules {
     pub(crate) header: HeaderName,
     pub(crate) keep_existing: bool,
     pub(crate) allow_plaintext: bool,
+    /// Whether responses are read as gRPC's, too.
+    pub(crate) grpc: bool,
     /// None given: any.
     origins: Vec<Origin>,
 }
@@ -166,6 +170,7 @@ impl Default for Rules {
             header: AUTHORIZATION,
             keep_existing: false,
             allow_plaintext: false,
+            grpc: false,
             origins: Vec::new(),
         }
     }
@@ -175,6 +180,11 @@ impl Rules {
     pub(crate) fn add_origin(&mut self, origin: &str) -> Result<(), InvalidOrigin> {
         self.origins.push(Origin::parse(origin)?);
         Ok(())
+    }
+
+    /// Who judges the token.
+    pub(crate) fn audience(&self) -> Audience {
+        Audience::of(&self.header, self.grpc)
     }
 
     /// Whether any request over https gets the token.

@@ -53,7 +53,7 @@ impl<S, T> BearerAuth<S, T> {
         rules: Rules,
         replacements: Option<Arc<Replacements>>,
     ) -> Self {
-        let audience = Audience::of(&rules.header);
+        let audience = rules.audience();
         let auth = Arc::new(Auth {
             source,
             rules,
@@ -122,8 +122,9 @@ where
                 // serve this request.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
+                let call = (ready, request);
                 let (header, replacements) = (rules.header.clone(), replacements.clone());
-                ResponseFuture::after_token(token, ready, request, header, replacements)
+                ResponseFuture::after_token(token, call, header, *audience, replacements)
             }
         }
     }

@@ -22,7 +22,9 @@ mod env;
 mod executor;
 mod file;
 mod flight;
+mod grpc;
 mod http;
+mod http2;
 mod machine;
 mod redaction;
 mod refreshing;
@@ -38,6 +40,7 @@ mod reqwest_redirects;
 mod reqwest_server;
 mod rotating;
 mod scope;
+mod sdk;
 mod size;
 #[cfg(feature = "retry")]
 mod stack;

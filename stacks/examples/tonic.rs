@@ -1,0 +1,86 @@
+//! A gRPC client that tonic generated, over a channel with the layer:
+//! `cargo run -p tower-bearer-stacks --example tonic`.
+//!
+//! It prints what it does, checks what it says, and fails if anything does not hold.
+#![allow(clippy::print_stdout)]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use tonic::{Code, transport::Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tower::{BoxError, ServiceBuilder};
+use tower_bearer::{BearerAuthLayer, BearerToken, RefreshingToken, TokenSource};
+use tower_bearer_stacks::HealthServer;
+
+const ALL: HealthCheckRequest = HealthCheckRequest {
+    service: String::new(),
+};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let server = HealthServer::start("token-1").await?;
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&fetches);
+    // A real one asks its identity provider.
+    let fetch = move || {
+        let number = counter.fetch_add(1, SeqCst) + 1;
+        async move { BearerToken::new(format!("token-{number}")) }
+    };
+    let source = RefreshingToken::builder(fetch)
+        // By default, a server that refuses all costs one fetch in ten seconds. This one is right.
+        .min_refresh_interval(Duration::ZERO, Duration::ZERO)
+        .build();
+
+    let channel = Endpoint::from_shared(server.url().to_owned())?.connect_lazy();
+    let stack = ServiceBuilder::new()
+        .layer(
+            BearerAuthLayer::new(source.clone())
+                .for_origin(server.url())?
+                .grpc(),
+        )
+        .service(channel);
+    // Not `new`: the layer would see no host in the requests, and so hold the token back.
+    let mut client = HealthClient::with_origin(stack, server.url().parse()?);
+
+    println!("1. The server at {} takes the first token.", server.url());
+    client.check(ALL).await?;
+    check(server.seen() == ["Bearer token-1"], "the call carries it")?;
+
+    println!("2. It takes the second only.");
+    server.accept("token-2");
+    let refused = client.check(ALL).await.err().map(|status| status.code());
+    let unauthenticated = Some(Code::Unauthenticated);
+    check(refused == unauthenticated, "the call is refused")?;
+    // tonic's bodies cannot be sent again, so who made the call makes it again.
+    client.check(ALL).await?;
+    check(fetches.load(SeqCst) == 2, "the next call fetches another")?;
+
+    println!("3. A stream breaks off, with a status that the layer cannot see.");
+    let sent = source.token().await?;
+    let mut updates = client.watch(ALL).await?.into_inner();
+    check(updates.message().await?.is_some(), "a message comes")?;
+    let broken = updates.message().await.err().map(|status| status.code());
+    check(broken == unauthenticated, "and then that status")?;
+    check(!sent.is_rejected(), "the layer did not mark the token")?;
+    sent.reject();
+    server.accept("token-3");
+    client.check(ALL).await?;
+    check(fetches.load(SeqCst) == 3, "marked, it is replaced")?;
+
+    println!("All of it held.");
+    Ok(())
+}
+
+fn check(holds: bool, what: &str) -> Result<(), BoxError> {
+    if !holds {
+        return Err(format!("does not hold: {what}").into());
+    }
+    println!("   ok: {what}");
+    Ok(())
+}

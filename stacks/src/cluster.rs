@@ -1,0 +1,118 @@
+//! What stands in for the API server of a Kubernetes cluster: [`Cluster`].
+
+use std::{future::ready, io};
+
+use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::Door;
+
+/// Has one pod in its one namespace, and takes in others without keeping them.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    url: String,
+    door: Door,
+}
+
+impl Cluster {
+    /// Serves until the runtime ends.
+    ///
+    /// # Errors
+    ///
+    /// If the address cannot be bound.
+    pub async fn start(accepted: &str) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let cluster = Self {
+            url: format!("http://{}", listener.local_addr()?),
+            door: Door::default(),
+        };
+        cluster.accept(accepted);
+        let server = cluster.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let server = server.clone();
+                let service = service_fn(move |request| ready(server.answer(&request)));
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Ok(cluster)
+    }
+
+    /// Takes this token from now on, and no other.
+    pub fn accept(&self, token: &str) {
+        self.door.accept(token);
+    }
+
+    /// Where it is: scheme, host and port.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The `Authorization` of each request so far, empty for one that has none.
+    #[must_use]
+    pub fn seen(&self) -> Vec<String> {
+        self.door.seen()
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> http::Result<Response<String>> {
+        let (status, body) = if self.door.lets_in(request.headers()) {
+            resource(request.method(), request.uri().path())
+        } else {
+            failure(StatusCode::UNAUTHORIZED, "Unauthorized")
+        };
+        let response = Response::builder().status(status);
+        let response = response.header(CONTENT_TYPE, "application/json");
+        response.body(body.to_string())
+    }
+}
+
+fn resource(method: &Method, path: &str) -> (StatusCode, Value) {
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": "the-only-pod", "namespace": "default" },
+    });
+    match (method, path) {
+        (&Method::GET, "/api/v1/namespaces/default/pods") => {
+            let list = json!({
+                "apiVersion": "v1",
+                "kind": "PodList",
+                "metadata": { "resourceVersion": "1" },
+                "items": [pod],
+            });
+            (StatusCode::OK, list)
+        }
+        (&Method::POST, "/api/v1/namespaces/default/pods") => (StatusCode::CREATED, pod),
+        _ => failure(StatusCode::NOT_FOUND, "NotFound"),
+    }
+}
+
+/// As the API server reports it.
+fn failure(status: StatusCode, reason: &str) -> (StatusCode, Value) {
+    let body = json!({
+        "apiVersion": "v1",
+        "kind": "Status",
+        "metadata": {},
+        "status": "Failure",
+        "message": reason,
+        "reason": reason,
+        "code": status.as_u16(),
+    });
+    (status, body)
+}
+
+/// A copy of a request to send again, for `ReplayRejected::with_clone`. A stream has none.
+#[must_use]
+pub fn copy(request: &Request<Body>) -> Option<Request<Body>> {
+    let mut copy = Request::new(request.body().try_clone()?);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    Some(copy)
+}

@@ -1,0 +1,194 @@
+//! Which gRPC responses mark a token, where the layer is told to look. All of them are HTTP 200.
+
+use std::{convert::Infallible, future::ready, sync::Arc};
+
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE},
+};
+use tower::{Layer, service_fn};
+use tower_bearer::{
+    BearerAuthLayer, BearerToken, StaticToken, TokenFuture, TokenReplaced, TokenSource,
+};
+
+use crate::{
+    allocator::allocations_in,
+    support::{Asking, Req, Res, Server, get, send, status, token},
+};
+
+const URI: &str = "https://api.example.com/grpc.health.v1.Health/Check";
+
+/// What a gRPC server sends that refuses a call at once: trailers for headers, and no body.
+fn trailers_only(content_type: &str, grpc_status: &str) -> Res {
+    Response::builder()
+        .header(CONTENT_TYPE, content_type)
+        .header("grpc-status", grpc_status)
+        .header("grpc-message", "the token has expired")
+        .body(String::new())
+        .unwrap()
+}
+
+fn unauthenticated() -> Res {
+    trailers_only("application/grpc", "16")
+}
+
+type Source = Arc<dyn TokenSource>;
+type Settings = fn(BearerAuthLayer<Source>) -> BearerAuthLayer<Source>;
+
+/// A token, and a source that has it at once or has it waited for.
+fn ours(at_once: bool) -> (BearerToken, Source) {
+    let ours = token("ours");
+    let source = ours.clone();
+    if at_once {
+        return (ours, Arc::new(StaticToken::new(source)));
+    }
+    let source = Asking(move || TokenFuture::pending(ready(Ok(source.clone()))));
+    (ours, Arc::new(source))
+}
+
+/// Whether a response marks the token that was sent.
+fn marks(settings: Settings, response: &Res) -> bool {
+    let [at_once, waited_for] = [true, false].map(|at_once| {
+        let (ours, source) = ours(at_once);
+        let response = response.clone();
+        let server = Server::answering(move |_| response.clone());
+        let layer = settings(BearerAuthLayer::new(source));
+        send(&mut layer.layer(server), get(URI)).unwrap();
+        ours.is_rejected()
+    });
+    assert_eq!(
+        at_once, waited_for,
+        "with a token at once and one waited for"
+    );
+    at_once
+}
+
+#[test]
+fn of_the_grpc_statuses_only_unauthenticated_marks_the_token() {
+    for code in 0..100 {
+        let response = trailers_only("application/grpc", &code.to_string());
+        assert_eq!(
+            marks(BearerAuthLayer::grpc, &response),
+            code == 16,
+            "{code}"
+        );
+    }
+    for text in ["", "-16", "1", "160", "116", "1 6", "sixteen"] {
+        let response = trailers_only("application/grpc", text);
+        assert!(!marks(BearerAuthLayer::grpc, &response), "{text:?}");
+    }
+}
+
+#[test]
+fn unless_it_is_told_to_the_layer_does_not_look_at_grpc_statuses() {
+    assert!(!marks(|layer| layer, &unauthenticated()));
+}
+
+#[test]
+fn a_status_counts_only_in_a_response_that_is_grpc() {
+    for (content_type, expected) in [
+        ("application/grpc", true),
+        ("application/grpc+proto", true),
+        ("application/grpc+json", true),
+        ("application/grpc;charset=utf-8", true),
+        ("application/grpc-web+proto", true),
+        ("Application/GRPC", true),
+        ("application/json", false),
+        ("application/grp", false),
+        ("text/application/grpc", false),
+        ("", false),
+    ] {
+        let response = trailers_only(content_type, "16");
+        let marked = marks(BearerAuthLayer::grpc, &response);
+        assert_eq!(marked, expected, "{content_type:?}");
+    }
+    let mut response = unauthenticated();
+    response.headers_mut().remove(CONTENT_TYPE);
+    assert!(!marks(BearerAuthLayer::grpc, &response), "no type");
+}
+
+#[test]
+fn a_grpc_response_is_one_with_http_200() {
+    for code in 201..600 {
+        let mut response = unauthenticated();
+        *response.status_mut() = StatusCode::from_u16(code).unwrap();
+        let marked = marks(BearerAuthLayer::grpc, &response);
+        // One of an HTTP proxy or gateway, which the setting leaves as it is.
+        assert_eq!(marked, code == 401, "{code}");
+    }
+}
+
+#[test]
+fn a_challenge_that_blames_something_else_speaks_for_the_token_over_grpc_as_well() {
+    for (challenge, expected) in [
+        (r#"Bearer error="invalid_token""#, true),
+        (r#"Bearer realm="api""#, true),
+        (r#"Bearer error="insufficient_scope""#, false),
+    ] {
+        let mut response = unauthenticated();
+        let value = HeaderValue::from_static(challenge);
+        response.headers_mut().insert(WWW_AUTHENTICATE, value);
+        let marked = marks(BearerAuthLayer::grpc, &response);
+        assert_eq!(marked, expected, "{challenge}");
+    }
+}
+
+#[test]
+fn the_setting_and_the_headers_name_come_in_either_order() {
+    const CUSTOM: HeaderName = HeaderName::from_static("x-api-authorization");
+    let first: Settings = |layer| layer.grpc().header_name(CUSTOM);
+    let last: Settings = |layer| layer.header_name(CUSTOM).grpc();
+    let twice: Settings = |layer| {
+        let layer = layer.header_name(PROXY_AUTHORIZATION).grpc();
+        layer.header_name(AUTHORIZATION)
+    };
+    for settings in [first, last, twice] {
+        assert!(marks(settings, &unauthenticated()));
+    }
+}
+
+#[test]
+fn a_grpc_status_says_nothing_about_a_token_for_the_proxy() {
+    let settings: Settings = |layer| layer.grpc().header_name(PROXY_AUTHORIZATION);
+    assert!(!marks(settings, &unauthenticated()));
+    let refused = status(StatusCode::PROXY_AUTHENTICATION_REQUIRED);
+    assert!(marks(settings, &refused));
+}
+
+#[test]
+fn the_source_gives_another_token_after_a_refusal_over_grpc() {
+    let [old, new] = ["old", "new"].map(token);
+    let (first, second) = (old.clone(), new.clone());
+    let source = Asking(move || {
+        let token = if first.is_rejected() { &second } else { &first };
+        token.clone().into()
+    });
+    let server = Server::answering(|_| unauthenticated());
+    let mut service = BearerAuthLayer::new(source)
+        .grpc()
+        .replay_rejected()
+        .layer(server.clone());
+
+    let response = send(&mut service, get(URI)).unwrap();
+    assert!(response.extensions().get::<TokenReplaced>().is_some());
+    assert_eq!(response.headers()["grpc-status"], "16", "handed on");
+    assert!(!new.is_rejected());
+    send(&mut service, get(URI)).unwrap();
+    assert_eq!(server.authorizations(), ["Bearer old", "Bearer new"]);
+    assert!(new.is_rejected());
+}
+
+#[test]
+fn the_look_at_the_grpc_status_allocates_nothing() {
+    for code in ["0", "16"] {
+        let mut response = Some(trailers_only("application/grpc", code));
+        let server = service_fn(move |_: Req| ready(Ok::<_, Infallible>(response.take().unwrap())));
+        let ours = token("ours");
+        let layer = BearerAuthLayer::new(StaticToken::new(ours.clone())).grpc();
+        let (mut service, mut request) = (layer.layer(server), get(URI));
+        request.headers_mut().reserve(1);
+        let (count, _) = allocations_in(|| send(&mut service, request).unwrap());
+        assert_eq!(count, 0, "{code}");
+        assert_eq!(ours.is_rejected(), code == "16");
+    }
+}
