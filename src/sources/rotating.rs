@@ -79,6 +79,15 @@ impl RotatingToken {
             let _ = waiter.send(announced.clone());
         }
     }
+
+    /// Waits from now on, not from the first poll: the last handle may be gone by then.
+    #[cold]
+    fn wait(&self) -> TokenFuture {
+        match self.state.usable_or_next() {
+            Ok(token) => token.into(),
+            Err(next) => TokenFuture::pending(wait(Arc::downgrade(&self.state), next)),
+        }
+    }
 }
 
 impl State {
@@ -112,19 +121,20 @@ impl State {
 
 /// Waits without keeping the state alive: when the last handle is gone, no rotation can come, and
 /// whoever waits is told.
-async fn wait(state: Weak<State>) -> Result<BearerToken, SourceError> {
-    let mut announced: Option<BearerToken> = None;
+async fn wait(
+    state: Weak<State>,
+    mut next: oneshot::Receiver<BearerToken>,
+) -> Result<BearerToken, SourceError> {
     loop {
+        let announced = next.await.ok();
         let Some(alive) = state.upgrade() else {
             let last = announced.filter(|token| !token.is_expired());
             return last.ok_or_else(closed);
         };
-        let next = match alive.usable_or_next() {
+        next = match alive.usable_or_next() {
             Ok(token) => return Ok(token),
             Err(next) => next,
         };
-        drop(alive);
-        announced = next.await.ok();
     }
 }
 
@@ -143,7 +153,7 @@ impl TokenSource for RotatingToken {
     fn token(&self) -> TokenFuture {
         match self.state.usable() {
             Some(token) => token.into(),
-            None => TokenFuture::pending(wait(Arc::downgrade(&self.state))),
+            None => self.wait(),
         }
     }
 }

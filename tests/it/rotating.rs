@@ -237,9 +237,11 @@ fn waiters_are_told_when_every_handle_is_gone() {
 fn a_token_is_not_lost_if_the_last_handle_is_dropped_right_after_it_came() {
     let source = RotatingToken::empty();
     let mut waiter = Task::waiting(source.token());
+    let mut early = Task::new(source.token());
     source.rotate(token("first"));
     drop(source);
     assert_eq!(given(&mut waiter), "Bearer first");
+    assert_eq!(given(&mut early), "Bearer first", "not polled before");
 }
 
 #[test]

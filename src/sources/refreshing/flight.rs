@@ -44,6 +44,8 @@ struct Places {
     /// Without those who were woken and have not been polled since.
     wakers: BTreeMap<u64, Waker>,
     last: u64,
+    /// Since the last poll of the future began.
+    woken: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -63,10 +65,21 @@ impl Waiting {
         drop(old);
     }
 
-    /// Whether this one was woken and has not been polled since.
-    fn leave(&self, place: u64) -> bool {
+    fn leave(&self, place: u64) {
         let waker = lock(&self.0).wakers.remove(&place);
-        waker.is_none()
+        drop(waker);
+    }
+
+    fn begin_poll(&self) {
+        lock(&self.0).woken = false;
+    }
+
+    /// Who came during the poll found the future taken, and after a wake-up in that poll there may be
+    /// no other.
+    fn end_poll(&self) {
+        if lock(&self.0).woken {
+            self.wake_all();
+        }
     }
 
     fn wake_all(&self) {
@@ -77,6 +90,7 @@ impl Waiting {
 
 impl Wake for Waiting {
     fn wake(self: Arc<Self>) {
+        lock(&self.0).woken = true;
         self.wake_all();
     }
 }
@@ -121,11 +135,13 @@ impl<T: Clone> Future for Flight<T> {
                 }
             }
         };
+        cell.waiting.begin_poll();
         // Without a lock: the future runs foreign code.
         let waker = Waker::from(Arc::clone(&cell.waiting));
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Pending => {
                 *lock(&cell.state) = State::Parked(future);
+                cell.waiting.end_poll();
                 Poll::Pending
             }
             Poll::Ready(result) => {
@@ -139,12 +155,8 @@ impl<T: Clone> Future for Flight<T> {
 
 impl<T> Drop for Flight<T> {
     fn drop(&mut self) {
-        // Who was woken may be the only one who was: then another has to be polled in his place.
-        if self
-            .place
-            .is_some_and(|place| self.cell.waiting.leave(place))
-        {
-            self.cell.waiting.wake_all();
+        if let Some(place) = self.place {
+            self.cell.waiting.leave(place);
         }
     }
 }
