@@ -1,4 +1,5 @@
-//! A [`Runtime`] in virtual time for one thread's share of the fleet.
+//! A [`Runtime`] in virtual time: a queue of timers, and tasks that run when theirs is due. All run
+//! in the one thread that calls [`Clock::run`].
 
 use std::{
     cmp::Reverse,
@@ -15,7 +16,7 @@ use std::{
 use futures::future::BoxFuture;
 use tower_bearer::Runtime;
 
-/// A clone shares the clock and the tasks.
+/// A clone shares the time and the tasks.
 #[derive(Clone)]
 pub(crate) struct Clock(Arc<Shared>);
 
@@ -46,12 +47,8 @@ impl Wake for Task {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Clock {
@@ -64,39 +61,40 @@ impl Clock {
         }))
     }
 
-    /// Seconds since the start.
-    pub(crate) fn seconds(&self) -> u64 {
-        self.0.now.load(Ordering::Relaxed) / 1_000
+    /// Milliseconds since the start.
+    pub(crate) fn millis(&self) -> u64 {
+        self.0.now.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn seconds_at(&self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.0.start).as_secs()
+    pub(crate) fn millis_at(&self, at: Instant) -> u64 {
+        let elapsed = at.saturating_duration_since(self.0.start).as_millis();
+        u64::try_from(elapsed).unwrap_or(u64::MAX)
     }
 
-    /// Runs what can run, then moves from timer to timer until a second has passed.
-    pub(crate) fn tick(&self) {
-        let end = (self.seconds() + 1) * 1_000;
+    pub(crate) fn sleep_until(&self, at: u64) -> BoxFuture<'static, ()> {
+        self.sleep(Duration::from_millis(at.saturating_sub(self.millis())))
+    }
+
+    /// Moves from timer to timer until none is left.
+    pub(crate) fn run(&self) {
         loop {
-            self.run();
-            let mut timers = lock(&self.0.timers);
-            let due = timers.queue.peek().map(|Reverse((at, _))| *at);
-            if due.is_none_or(|at| at > end) {
-                break;
-            }
-            if let Some(Reverse((at, index))) = timers.queue.pop() {
+            self.run_tasks();
+            let waker = {
+                let mut timers = lock(&self.0.timers);
+                let Some(Reverse((at, index))) = timers.queue.pop() else {
+                    return;
+                };
                 self.0.now.store(at, Ordering::Relaxed);
-                let waker = timers.wakers[index].take();
                 timers.free.push(index);
-                drop(timers);
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
+                timers.wakers[index].take()
+            };
+            if let Some(waker) = waker {
+                waker.wake();
             }
         }
-        self.0.now.store(end, Ordering::Relaxed);
     }
 
-    fn run(&self) {
+    fn run_tasks(&self) {
         loop {
             let Some(task) = lock(&self.0.runnable).pop_front() else {
                 return;
@@ -104,11 +102,8 @@ impl Clock {
             let waker = Waker::from(Arc::clone(&task));
             let mut slot = lock(&task.future);
             if let Some(future) = slot.as_mut() {
-                if future
-                    .as_mut()
-                    .poll(&mut Context::from_waker(&waker))
-                    .is_ready()
-                {
+                let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
+                if poll.is_ready() {
                     *slot = None;
                 }
             }
@@ -118,7 +113,7 @@ impl Clock {
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Clock({} s)", self.seconds())
+        write!(f, "Clock({} ms)", self.millis())
     }
 }
 
@@ -134,7 +129,8 @@ impl Runtime for Clock {
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         let shared = Arc::clone(&self.0);
-        let end = shared.now.load(Ordering::Relaxed) + millis(duration);
+        let duration = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let end = self.millis().saturating_add(duration);
         let mut begun = false;
         Box::pin(std::future::poll_fn(move |cx| {
             if shared.now.load(Ordering::Relaxed) >= end {
@@ -159,10 +155,10 @@ impl Runtime for Clock {
     }
 
     fn now(&self) -> Instant {
-        self.0.start + Duration::from_millis(self.0.now.load(Ordering::Relaxed))
+        self.0.start + Duration::from_millis(self.millis())
     }
 
     fn system_now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.now.load(Ordering::Relaxed))
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.millis())
     }
 }

@@ -1,24 +1,22 @@
 //! The real `RefreshingToken`, 100,000 times, in virtual time.
 
 use std::{
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Waker},
-    thread,
+    mem,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use tower_bearer::{BearerToken, RefreshingToken, Runtime, SourceError, TokenFuture, TokenSource};
-
-use crate::{
-    clock::Clock,
-    world::{
-        CLIENTS, Counts, END, LIFETIME, MINUTE, REQUEST_EVERY, count, endpoint_is_up, is_accepted,
-    },
+use tower_bearer::{
+    BearerToken, RefreshingToken, Runtime, SourceError, SourceErrorKind, TokenSource,
 };
 
-/// How long a fetch takes.
-const LATENCY: Duration = Duration::from_millis(200);
+use crate::{
+    clock::{Clock, lock},
+    world::{Counts, Incident, LATENCY, LIFETIME, MINUTE, Requests, count},
+};
 
 /// How the sources are set up.
 #[derive(Clone, Copy)]
@@ -28,102 +26,128 @@ pub(crate) enum Settings {
     ManyClients,
 }
 
-/// Each thread has its share of the clients, and a clock of its own.
-pub(crate) fn simulate(settings: Settings, threads: usize) -> Counts {
-    let shares = thread::scope(|scope| {
-        let share = |index| move || simulate_share(settings, index, CLIENTS / threads);
-        let handles: Vec<_> = (0..threads)
-            .map(|index| scope.spawn(share(index)))
-            .collect();
-        handles
-            .into_iter()
-            .map(thread::ScopedJoinHandle::join)
-            .collect::<Vec<_>>()
-    });
-    let mut counts = Counts::new();
-    for share in shares.into_iter().flatten() {
-        counts.add(&share);
-    }
-    counts
+/// Which requests are put to the sources.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Requested {
+    Each,
+    /// Without those that come while the token is too young for any draw of lots to refresh it.
+    /// They are served at once and change nothing.
+    ThatMayMatter,
 }
 
-fn simulate_share(settings: Settings, index: usize, clients: usize) -> Counts {
+struct Fleet {
+    clock: Clock,
+    settings: Settings,
+    incident: Incident,
+    requested: Requested,
+    counts: Mutex<Counts>,
+}
+
+/// What one client's fetches tell its requests.
+#[derive(Default)]
+struct Client {
+    /// No refresh begins before this.
+    quiet_until: AtomicU64,
+    /// Whether the last fetch before this one came ahead of time and succeeded.
+    steady: AtomicBool,
+}
+
+pub(crate) fn simulate(
+    clients: u64,
+    settings: Settings,
+    incident: Incident,
+    requested: Requested,
+) -> Counts {
     let clock = Clock::new();
-    let fetches = Arc::new(Mutex::new(Counts::new()));
-    let mut random = fastrand::Rng::with_seed(index as u64);
-    let seed = random.u64(..);
-    let mut by_phase: Vec<Vec<RefreshingToken>> = Vec::new();
-    by_phase.resize_with(usize::try_from(REQUEST_EVERY).unwrap_or(1), Vec::new);
+    let fleet = Arc::new(Fleet {
+        clock: clock.clone(),
+        settings,
+        incident,
+        requested,
+        counts: Mutex::default(),
+    });
     for client in 0..clients {
-        let (clock, fetches) = (clock.clone(), Arc::clone(&fetches));
-        let fetch = {
-            let clock = clock.clone();
-            move || fetch(clock.clone(), Arc::clone(&fetches))
-        };
+        let run = Arc::clone(&fleet).run_client(client);
+        // The clock takes every task.
+        let _taken = clock.spawn(Box::pin(run));
+    }
+    clock.run();
+    mem::take(&mut *lock(&fleet.counts))
+}
+
+impl Fleet {
+    async fn run_client(self: Arc<Self>, number: u64) {
+        let client = Arc::new(Client::default());
+        let source = self.source(&client, number);
+        let mut requests = Requests::new(number);
+        while requests.at() < self.incident.window().1 {
+            self.clock.sleep_until(requests.at()).await;
+            let token = source.token().await;
+            self.send(&client, token);
+            let quiet_until = match self.requested {
+                Requested::Each => 0,
+                Requested::ThatMayMatter => client.quiet_until.load(Ordering::Relaxed),
+            };
+            let now = self.clock.millis();
+            requests.advance(self.incident.before_revocation(now, quiet_until));
+        }
+    }
+
+    fn source(self: &Arc<Self>, client: &Arc<Client>, number: u64) -> RefreshingToken {
+        let (fleet, client) = (Arc::clone(self), Arc::clone(client));
+        let fetch = move || Arc::clone(&fleet).fetch(Arc::clone(&client));
         let builder = RefreshingToken::builder(fetch)
-            .runtime(clock.clone())
-            .random_seed(seed.wrapping_add(client as u64));
-        let builder = match settings {
+            .runtime(self.clock.clone())
+            .random_seed(!number);
+        let builder = match self.settings {
             Settings::Default => builder,
             Settings::ManyClients => builder
-                .refresh_ahead(Duration::from_secs(15 * MINUTE))
+                .refresh_ahead(Duration::from_secs(15 * 60))
                 .startup_jitter(0.75),
         };
-        let source = builder.build();
-        let phase = random.usize(0..by_phase.len());
-        by_phase[phase].push(source);
+        builder.build()
     }
 
-    let mut counts = Counts::new();
-    // All tokens are issued in the same second.
-    let mut waiting: Vec<_> = by_phase.iter().flatten().map(TokenSource::token).collect();
-    let mut phases = by_phase.iter().cycle();
-    while clock.seconds() < END {
-        for source in phases.next().into_iter().flatten() {
-            waiting.push(source.token());
+    async fn fetch(self: Arc<Self>, client: Arc<Client>) -> Result<BearerToken, SourceError> {
+        let begun = self.clock.millis();
+        count(&mut lock(&self.counts).fetches, begun);
+        self.clock.sleep(Duration::from_millis(LATENCY)).await;
+        if !self.incident.endpoint_is_up(begun) {
+            client.steady.store(false, Ordering::Relaxed);
+            return Err(SourceError::new(SourceErrorKind::Failed, "503"));
         }
-        waiting.retain_mut(|request| send(&clock, request, &mut counts).is_pending());
-        clock.tick();
+        let now = self.clock.millis();
+        let steady = client.steady.swap(true, Ordering::Relaxed);
+        let quiet_until = now + self.settings.quiet_for(steady);
+        client.quiet_until.store(quiet_until, Ordering::Relaxed);
+        let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
+        Ok(token.expires_at(self.clock.now() + Duration::from_millis(LIFETIME)))
     }
-    drop(by_phase);
-    counts.add(&fetches.lock().unwrap_or_else(PoisonError::into_inner));
-    counts
-}
 
-async fn fetch(clock: Clock, counts: Arc<Mutex<Counts>>) -> Result<BearerToken, SourceError> {
-    let second = clock.seconds();
-    count(
-        &mut counts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .fetches,
-        second,
-    );
-    clock.sleep(LATENCY).await;
-    if !endpoint_is_up(second) {
-        let kind = tower_bearer::SourceErrorKind::Failed;
-        return Err(SourceError::new(kind, "503"));
-    }
-    let expiry = clock.now() + Duration::from_secs(LIFETIME);
-    Ok(BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?.expires_at(expiry))
-}
-
-/// Sends the request once it has its token, to a server that may reject it.
-fn send(clock: &Clock, request: &mut TokenFuture, counts: &mut Counts) -> Poll<()> {
-    let token = match Pin::new(request).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Pending => return Poll::Pending,
-        Poll::Ready(token) => token,
-    };
-    let now = clock.seconds();
-    match token {
-        Err(_) => count(&mut counts.failed, now),
-        Ok(token) => {
-            let expiry = token.expiry().map_or(u64::MAX, |at| clock.seconds_at(at));
-            if !is_accepted(expiry.saturating_sub(LIFETIME), now) {
-                token.reject();
-                count(&mut counts.rejected, now);
-            }
+    /// Sends a request, to a server that may reject it.
+    fn send(&self, client: &Client, token: Result<BearerToken, SourceError>) {
+        let now = self.clock.millis();
+        let Ok(token) = token else {
+            return count(&mut lock(&self.counts).failed, now);
+        };
+        let expiry = token.expiry().map_or(0, |at| self.clock.millis_at(at));
+        if !self.incident.accepts(expiry - LIFETIME, now) {
+            token.reject();
+            count(&mut lock(&self.counts).rejected, now);
+            client.steady.store(false, Ordering::Relaxed);
+            client.quiet_until.store(0, Ordering::Relaxed);
         }
     }
-    Poll::Ready(())
+}
+
+impl Settings {
+    /// How long a token is not refreshed, whichever lot is drawn.
+    fn quiet_for(self, steady: bool) -> u64 {
+        let (ahead, jitter) = match self {
+            Self::Default => (5 * MINUTE, LIFETIME / 10),
+            Self::ManyClients if steady => (LIFETIME / 5, LIFETIME / 10),
+            Self::ManyClients => (LIFETIME / 5, LIFETIME * 3 / 4),
+        };
+        LIFETIME - ahead - jitter
+    }
 }

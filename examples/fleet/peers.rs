@@ -1,61 +1,129 @@
-//! The policies of others, as small as they can be said.
+//! The policies of others, as small as they can be said. The retries of their HTTP clients, which
+//! would add to the peaks, are left out.
 
-use crate::world::{
-    CLIENTS, Counts, END, LIFETIME, REQUEST_EVERY, count, endpoint_is_up, is_accepted,
-};
+use crate::world::{CLIENTS, Counts, Incident, LATENCY, LIFETIME, Requests, SECOND, count};
 
-/// Refreshes a fixed time before expiry, when a request comes. If that fails, the old token is used
-/// until it expires, and the next request tries again.
-pub(crate) struct Fixed {
+/// Refreshes a fixed time before expiry, when a request comes, which waits for that.
+pub(crate) struct Peer {
     pub(crate) name: &'static str,
-    /// Seconds before expiry.
-    pub(crate) ahead: u64,
-    /// How much of `ahead` is taken off at random, up to this fraction.
-    pub(crate) jitter: f64,
-    /// Whether a 401 leads to a fetch.
-    pub(crate) heeds_401: bool,
+    /// How long before expiry.
+    ahead: u64,
+    /// The refresh comes later by a random part of `ahead`, up to this fraction.
+    jitter: f64,
+    /// What a request gets if that fails and the old token has not expired.
+    on_failure: OnFailure,
+    on_401: On401,
 }
 
-pub(crate) const PEERS: [Fixed; 4] = [
-    // golang.org/x/oauth2, `expiryDelta`. A 401 is the caller's affair.
-    Fixed {
+#[derive(Clone, Copy, PartialEq)]
+enum OnFailure {
+    OldToken,
+    Error,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum On401 {
+    RefreshAndResend,
+    Nothing,
+}
+
+pub(crate) const PEERS: [Peer; 4] = [
+    // Go, golang.org/x/oauth2, token.go: `expiryDelta`. `ReuseTokenSource` gives the error of a
+    // refresh, and does not hear of a 401.
+    Peer {
         name: "Go oauth2: 10 s",
-        ahead: 10,
+        ahead: 10 * SECOND,
         jitter: 0.0,
-        heeds_401: false,
+        on_failure: OnFailure::Error,
+        on_401: On401::Nothing,
     },
-    // google-auth, `REFRESH_THRESHOLD` of 3:45 min; its sessions refresh on a 401.
-    Fixed {
-        name: "Google: 225 s",
-        ahead: 225,
+    // Python, google-auth: `REFRESH_THRESHOLD` is 3:45 min; `before_request` refreshes and raises;
+    // `AuthorizedSession` refreshes on a 401 and sends the request again.
+    Peer {
+        name: "Google auth: 225 s",
+        ahead: 225 * SECOND,
         jitter: 0.0,
-        heeds_401: true,
+        on_failure: OnFailure::Error,
+        on_401: On401::RefreshAndResend,
     },
-    // azure-core's bearer token policy: 5 min.
-    Fixed {
-        name: "Azure: 300 s",
-        ahead: 300,
+    // Rust, azure_core, bearer_token_policy.rs: `should_refresh`. An error is ignored while the
+    // token is valid. Each request tries again.
+    Peer {
+        name: "Azure core: 300 s",
+        ahead: 300 * SECOND,
         jitter: 0.0,
-        heeds_401: false,
+        on_failure: OnFailure::OldToken,
+        on_401: On401::Nothing,
     },
-    // aws-smithy-runtime's identity cache: a buffer of 10 s, of which a random part of up to half
-    // is taken off.
-    Fixed {
-        name: "smithy: 10 s, jitter",
-        ahead: 10,
+    // Rust, aws-smithy-runtime, identity/cache/lazy.rs: `DEFAULT_BUFFER_TIME` is 10 s, and a random
+    // part of it, up to a half, is added to the expiry.
+    Peer {
+        name: "AWS smithy: 10 s, jitter",
+        ahead: 10 * SECOND,
         jitter: 0.5,
-        heeds_401: false,
+        on_failure: OnFailure::Error,
+        on_401: On401::Nothing,
     },
 ];
 
-impl Fixed {
-    pub(crate) fn simulate(&self) -> Counts {
-        let mut counts = Counts::new();
-        let mut random = fastrand::Rng::with_seed(1);
-        for _ in 0..CLIENTS {
-            self.simulate_one(&mut counts, &mut random);
+impl Peer {
+    pub(crate) fn simulate(&self, incident: Incident) -> Counts {
+        let mut counts = Counts::default();
+        for number in 0..CLIENTS {
+            let mut client = Client {
+                peer: self,
+                incident,
+                random: fastrand::Rng::with_seed(!number),
+                issued: None,
+                refresh_at: 0,
+            };
+            let mut requests = Requests::new(number);
+            while requests.at() < incident.window().1 {
+                let quiet_until = client.request(requests.at(), &mut counts);
+                requests.advance(quiet_until);
+            }
         }
         counts
+    }
+}
+
+struct Client<'a> {
+    peer: &'a Peer,
+    incident: Incident,
+    random: fastrand::Rng,
+    issued: Option<u64>,
+    refresh_at: u64,
+}
+
+impl Client<'_> {
+    /// Says until when no further request changes anything.
+    fn request(&mut self, now: u64, counts: &mut Counts) -> u64 {
+        let refreshed = now < self.refresh_at || self.refresh(now, counts);
+        let is_usable = |issued: &u64| {
+            refreshed || (self.peer.on_failure == OnFailure::OldToken && now < issued + LIFETIME)
+        };
+        match self.issued.filter(is_usable) {
+            None => count(&mut counts.failed, now),
+            Some(issued) if !self.incident.accepts(issued, now) => {
+                count(&mut counts.rejected, now);
+                if self.peer.on_401 == On401::RefreshAndResend && !self.refresh(now, counts) {
+                    count(&mut counts.failed, now);
+                }
+            }
+            Some(_) => return self.incident.before_revocation(now, self.refresh_at),
+        }
+        now
+    }
+
+    fn refresh(&mut self, now: u64, counts: &mut Counts) -> bool {
+        count(&mut counts.fetches, now);
+        let is_up = self.incident.endpoint_is_up(now);
+        if is_up {
+            let issued = now + LATENCY;
+            self.issued = Some(issued);
+            self.refresh_at = issued + LIFETIME - self.peer.ahead + self.delay();
+        }
+        is_up
     }
 
     #[expect(
@@ -63,33 +131,7 @@ impl Fixed {
         clippy::cast_precision_loss,
         clippy::cast_sign_loss
     )]
-    fn refresh_at(&self, issued: u64, random: &mut fastrand::Rng) -> u64 {
-        let less = self.ahead as f64 * self.jitter * random.f64();
-        issued + LIFETIME - self.ahead + less as u64
-    }
-
-    fn simulate_one(&self, counts: &mut Counts, random: &mut fastrand::Rng) {
-        count(&mut counts.fetches, 0);
-        let mut issued = 0;
-        let mut refresh_at = self.refresh_at(issued, random);
-        let mut rejected = false;
-        let mut now = random.u64(0..REQUEST_EVERY);
-        while now < END {
-            if now >= refresh_at || (rejected && self.heeds_401) {
-                count(&mut counts.fetches, now);
-                if endpoint_is_up(now) {
-                    issued = now;
-                    rejected = false;
-                    refresh_at = self.refresh_at(issued, random);
-                }
-            }
-            if now >= issued + LIFETIME {
-                count(&mut counts.failed, now);
-            } else if !is_accepted(issued, now) {
-                rejected = true;
-                count(&mut counts.rejected, now);
-            }
-            now += REQUEST_EVERY;
-        }
+    fn delay(&mut self) -> u64 {
+        (self.peer.ahead as f64 * self.peer.jitter * self.random.f64()) as u64
     }
 }

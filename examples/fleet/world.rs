@@ -1,88 +1,156 @@
-//! What all policies face: the clients, the token endpoint and what goes wrong, and what is counted.
+//! What all policies face: the requests of the clients, and what goes wrong. And what is counted.
+//! Times are in milliseconds since the start.
 
-/// Seconds.
-pub(crate) const MINUTE: u64 = 60;
+pub(crate) const SECOND: u64 = 1_000;
+pub(crate) const MINUTE: u64 = 60 * SECOND;
 pub(crate) const HOUR: u64 = 60 * MINUTE;
 pub(crate) const DAY: u64 = 24 * HOUR;
 
-pub(crate) const CLIENTS: usize = 100_000;
-/// Each client sends a request this often. When in that time is random.
-pub(crate) const REQUEST_EVERY: u64 = 2 * MINUTE;
+pub(crate) const CLIENTS: u64 = 100_000;
 pub(crate) const LIFETIME: u64 = HOUR;
+/// How long a fetch takes.
+pub(crate) const LATENCY: u64 = 200;
+/// From one request of a client to its next: anything from this to twice this, at random.
+const GAP: u64 = 30 * SECOND;
 
-/// After the first day, an hour in which nothing happens.
-pub(crate) const STEADY: (u64, u64) = (DAY, DAY + HOUR);
-/// The token endpoint fails for ten minutes.
-pub(crate) const OUTAGE: (u64, u64) = (DAY + HOUR, DAY + HOUR + 10 * MINUTE);
-/// Servers reject every token from before this moment.
-pub(crate) const REVOCATION: u64 = DAY + 2 * HOUR;
-pub(crate) const END: u64 = DAY + 4 * HOUR;
+/// After the first day, two hours in which nothing happens.
+pub(crate) const QUIET: (u64, u64) = (DAY, DAY + 2 * HOUR);
+/// How long is looked at from an incident on.
+const WATCHED: u64 = 2 * HOUR;
+const OUTAGE: u64 = 10 * MINUTE;
 
-pub(crate) fn endpoint_is_up(now: u64) -> bool {
-    !(OUTAGE.0..OUTAGE.1).contains(&now)
+#[derive(Clone, Copy)]
+pub(crate) enum Incident {
+    Nothing,
+    /// From here on the token endpoint answers each request with an error for ten minutes.
+    Outage(u64),
+    /// From here on servers reject every token from before.
+    Revocation(u64),
 }
 
-/// Whether a server takes a token.
-pub(crate) fn is_accepted(issued: u64, now: u64) -> bool {
-    now < issued + LIFETIME && !(issued < REVOCATION && now >= REVOCATION)
-}
-
-/// What happened in each second.
-#[derive(Clone)]
-pub(crate) struct Counts {
-    /// Requests to the token endpoint.
-    pub(crate) fetches: Vec<u32>,
-    /// Requests that were not sent, for want of a token.
-    pub(crate) failed: Vec<u32>,
-    /// Requests that were answered with 401.
-    pub(crate) rejected: Vec<u32>,
-}
-
-impl Counts {
-    pub(crate) fn new() -> Self {
-        let seconds = usize::try_from(END).unwrap_or(usize::MAX) + 60;
-        Self {
-            fetches: vec![0; seconds],
-            failed: vec![0; seconds],
-            rejected: vec![0; seconds],
+impl Incident {
+    pub(crate) fn endpoint_is_up(self, now: u64) -> bool {
+        match self {
+            Self::Outage(from) => !(from..from + OUTAGE).contains(&now),
+            _ => true,
         }
     }
 
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (mine, theirs) in [
-            (&mut self.fetches, &other.fetches),
-            (&mut self.failed, &other.failed),
-            (&mut self.rejected, &other.rejected),
-        ] {
-            for (mine, theirs) in mine.iter_mut().zip(theirs) {
-                *mine += theirs;
+    /// Whether a server takes a token.
+    pub(crate) fn accepts(self, issued: u64, now: u64) -> bool {
+        let revoked = match self {
+            Self::Revocation(at) => issued < at && now >= at,
+            _ => false,
+        };
+        now < issued + LIFETIME && !revoked
+    }
+
+    /// No later than the next revocation.
+    pub(crate) fn before_revocation(self, now: u64, until: u64) -> u64 {
+        match self {
+            Self::Revocation(at) if now < at => until.min(at),
+            _ => until,
+        }
+    }
+
+    pub(crate) fn window(self) -> (u64, u64) {
+        match self {
+            Self::Nothing => QUIET,
+            Self::Outage(from) | Self::Revocation(from) => (from, from + WATCHED),
+        }
+    }
+}
+
+/// The times of a client's requests, which are the same under each policy.
+pub(crate) struct Requests {
+    random: fastrand::Rng,
+    at: u64,
+}
+
+impl Requests {
+    /// With the first one in the first second.
+    pub(crate) fn new(client: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(client);
+        let at = random.u64(..SECOND);
+        Self { random, at }
+    }
+
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Moves on to the first request from `from` on; past at least one.
+    pub(crate) fn advance(&mut self, from: u64) {
+        loop {
+            self.at += GAP + self.random.u64(..GAP);
+            if self.at >= from {
+                return;
             }
         }
     }
 }
 
-pub(crate) fn count(series: &mut [u32], second: u64) {
-    if let Some(count) = usize::try_from(second)
-        .ok()
-        .and_then(|index| series.get_mut(index))
-    {
-        *count += 1;
+/// What happened in each second.
+#[derive(Clone, Default, PartialEq)]
+pub(crate) struct Counts {
+    /// Requests to the token endpoint.
+    pub(crate) fetches: Vec<u32>,
+    /// Requests that were not sent, for want of a token.
+    pub(crate) failed: Vec<u32>,
+    /// Requests that were sent with a revoked or expired token.
+    pub(crate) rejected: Vec<u32>,
+}
+
+impl Counts {
+    pub(crate) fn in_window(&self, window: (u64, u64)) -> Summary {
+        let fetches = cut(&self.fetches, window);
+        let (failed, rejected) = (cut(&self.failed, window), cut(&self.rejected, window));
+        let peak = fetches.iter().copied().max().unwrap_or_default();
+        let seconds = u32::try_from((window.1 - window.0) / SECOND).unwrap_or(u32::MAX);
+        let last = |series: &[u32]| series.iter().rposition(|&count| count > 0);
+        Summary {
+            peak: f64::from(peak),
+            mean: fetches.iter().copied().map(f64::from).sum::<f64>() / f64::from(seconds),
+            failed: sum(failed),
+            rejected: sum(rejected),
+            recovery: last(failed)
+                .max(last(rejected))
+                .map_or(0, |second| second + 1),
+        }
+    }
+
+    /// When a second begins, of those in `window`, that sees the most fetches.
+    pub(crate) fn busiest(&self, window: (u64, u64)) -> u64 {
+        let fetches = (0..).zip(cut(&self.fetches, window));
+        let second = fetches.max_by_key(|(_, count)| **count);
+        window.0 + second.map_or(0, |(second, _)| second) * SECOND
     }
 }
 
-pub(crate) fn window(series: &[u32], (from, to): (u64, u64)) -> &[u32] {
-    let index = |second: u64| {
-        usize::try_from(second)
-            .unwrap_or(usize::MAX)
-            .min(series.len())
-    };
-    &series[index(from)..index(to)]
+/// Fetches per second, requests, and seconds until the last one that failed or was rejected.
+#[derive(Clone, Copy)]
+pub(crate) struct Summary {
+    pub(crate) peak: f64,
+    pub(crate) mean: f64,
+    pub(crate) failed: u64,
+    pub(crate) rejected: u64,
+    pub(crate) recovery: usize,
 }
 
-/// The most in one second, and the mean.
-pub(crate) fn peak_and_mean(series: &[u32]) -> (f64, f64) {
-    let peak = series.iter().copied().max().unwrap_or_default();
-    let sum: f64 = series.iter().copied().map(f64::from).sum();
-    let seconds = u32::try_from(series.len()).unwrap_or(u32::MAX).max(1);
-    (f64::from(peak), sum / f64::from(seconds))
+pub(crate) fn count(series: &mut Vec<u32>, at: u64) {
+    let second = usize::try_from(at / SECOND).unwrap_or(usize::MAX);
+    if second >= series.len() {
+        series.resize(second + 1, 0);
+    }
+    series[second] += 1;
+}
+
+fn sum(series: &[u32]) -> u64 {
+    series.iter().copied().map(u64::from).sum()
+}
+
+pub(crate) fn cut(series: &[u32], (from, to): (u64, u64)) -> &[u32] {
+    let index = |at: u64| usize::try_from(at / SECOND).unwrap_or(usize::MAX);
+    let to = index(to).min(series.len());
+    &series[index(from).min(to)..to]
 }
