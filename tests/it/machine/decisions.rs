@@ -67,8 +67,8 @@ impl Bench {
 
     pub(super) fn fetched(&mut self, fetch: FetchId, token: u32, lifetime: Duration) {
         let expiry = Some(self.now.monotonic + lifetime);
-        let taken = self.machine.fetched(self.now, fetch, token, expiry, 0.0);
-        assert_eq!(taken, Ok(()));
+        let outcome = self.machine.fetched(self.now, fetch, token, expiry, 0.0);
+        assert_eq!(outcome, Ok(()));
     }
 
     /// A failure after which nothing is tried for the ceiling of its back-off.
@@ -236,8 +236,8 @@ fn a_fetch_that_was_given_up_does_not_count() {
     let fetch = bench.machine.refresh(bench.now);
     bench.machine.abandon();
     bench.failed(fetch);
-    let taken = bench.machine.fetched(bench.now, fetch, 2, None, 0.0);
-    assert_eq!(taken, Err(Refusal::GivenUp));
+    let outcome = bench.machine.fetched(bench.now, fetch, 2, None, 0.0);
+    assert_eq!(outcome, Err(Refusal::GivenUp));
     assert_eq!(bench.machine.usable(bench.now), Some(&1));
     bench.pass(55 * MINUTE);
     let Answer::Serve {
@@ -254,8 +254,8 @@ fn a_fetched_token_that_has_expired_is_refused_and_the_old_one_stays() {
     let mut bench = Bench::with_one_hour();
     let fetch = bench.machine.refresh(bench.now);
     let expiry = Some(bench.now.monotonic);
-    let taken = bench.machine.fetched(bench.now, fetch, 2, expiry, 0.0);
-    assert_eq!(taken, Err(Refusal::Expired));
+    let outcome = bench.machine.fetched(bench.now, fetch, 2, expiry, 0.0);
+    assert_eq!(outcome, Err(Refusal::Expired));
     assert_eq!(bench.machine.usable(bench.now), Some(&1));
 }
 
@@ -293,8 +293,8 @@ fn jitter_of(how: fn(&mut Bench) -> FetchId) -> Duration {
     bench.pass(55 * MINUTE);
     let fetch = how(&mut bench);
     let expiry = Some(bench.after(10 * HOUR));
-    let taken = bench.machine.fetched(bench.now, fetch, 2, expiry, 1.0);
-    assert_eq!(taken, Ok(()));
+    let outcome = bench.machine.fetched(bench.now, fetch, 2, expiry, 1.0);
+    assert_eq!(outcome, Ok(()));
     let came = bench.now.monotonic;
     while let Answer::Serve {
         until, fetch: None, ..

@@ -64,8 +64,7 @@ pub(super) fn event(kind: u8, amount: u32) -> Event {
     };
     let lifetime = match amount % 6 {
         0 if number % 2 == 0 => Lifetime::Past(duration),
-        0 => Lifetime::Of(duration),
-        1 => Lifetime::Of(duration),
+        0 | 1 => Lifetime::Of(duration),
         2 => Lifetime::Endless,
         3 => Lifetime::Of(HOUR),
         _ => Lifetime::Of(duration + SECOND),

@@ -139,8 +139,8 @@ fn fetches_in_a_hostile_day(lifetime: Option<Duration>) -> Vec<Duration> {
                 begun.push(bench.now.monotonic - first);
                 token += 1;
                 let expiry = lifetime.map(|lifetime| bench.after(lifetime));
-                let taken = bench.machine.fetched(bench.now, fetch, token, expiry, 0.5);
-                assert_eq!(taken, Ok(()));
+                let outcome = bench.machine.fetched(bench.now, fetch, token, expiry, 0.5);
+                assert_eq!(outcome, Ok(()));
             }
             Answer::Serve {
                 despite_rejection, ..
