@@ -3,7 +3,6 @@
 use std::{
     fmt,
     future::Future,
-    ops::ControlFlow,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -41,36 +40,48 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S, F, R, B> {
-        WaitingForToken { waiting: Box<Waiting<S, B>> },
         WaitingForResponse {
             #[pin]
             response: F,
             sent: Option<Sent>,
         },
-        /// Only where rejected requests are to be replayed.
-        WaitingForReplacement { held_back: Box<HeldBack<R>> },
-        /// The request was not sent. The error is taken by the first poll.
-        NotSent { error: Option<Box<Error>> },
+        /// In one box, whichever it is, so that the usual state is small and dropped in few steps.
+        Rare { state: Box<Rare<S, R, B>> },
     }
 }
 
-/// What a request needs once its token is there. Boxed, so that requests that do not wait stay
-/// small.
+/// What most requests never are.
+#[expect(clippy::large_enum_variant, reason = "it is in a box whichever it is")]
+enum Rare<S, R, B> {
+    WaitingForToken(Waiting<S, B>),
+    /// Only where rejected requests are to be replayed.
+    WaitingForReplacement(HeldBack<R>),
+    /// The request was not sent. The error is taken by the first poll.
+    NotSent(Option<Error>),
+}
+
+/// What a request needs once its token is there.
 struct Waiting<S, B> {
     token: BoxFuture<'static, Result<BearerToken, SourceError>>,
     /// The service that was polled ready, so that what it reserved is used by this request; and
     /// the request. `None` once the one has been called with the other.
     call: Option<(S, Request<B>)>,
     header: HeaderName,
-    audience: Audience,
-    replacements: Option<Arc<Replacements>>,
+    special: Option<Arc<Special>>,
 }
 
-/// The token that a request carries, and who judges it.
+/// What comes after a rare state.
+enum Next<F, R> {
+    Wait(F, Sent),
+    Answer(R),
+}
+
+type NextOrError<F, R> = Result<Next<F, R>, Error>;
+
+/// The token that a request carries, and what its response may mean for it.
 struct Sent {
     token: BearerToken,
-    audience: Audience,
-    replacements: Option<Arc<Replacements>>,
+    special: Option<Arc<Special>>,
 }
 
 /// A response that rejected its token, until the source has been asked for another.
@@ -80,8 +91,28 @@ struct HeldBack<R> {
     replacement: TokenFuture,
 }
 
-/// Where another token comes from. In an `Arc` of its own, it takes one word in each future.
-pub(crate) struct Replacements(pub(crate) Arc<dyn TokenSource>);
+/// How responses are read if not as usual. In an `Arc`, it takes one word in each future.
+pub(crate) struct Special {
+    audience: Audience,
+    /// Where another token comes from, if rejected requests are to be replayed.
+    replacements: Option<Arc<dyn TokenSource>>,
+}
+
+impl Special {
+    /// `None` is as usual: an origin server judges the token, and nothing is replayed.
+    pub(crate) fn new(
+        audience: Audience,
+        replacements: Option<Arc<dyn TokenSource>>,
+    ) -> Option<Arc<Self>> {
+        let is_usual = audience == Audience::Origin && replacements.is_none();
+        (!is_usual).then(|| {
+            Arc::new(Self {
+                audience,
+                replacements,
+            })
+        })
+    }
+}
 
 /// In the extensions of a response that rejected its token, if the source has another by now: the
 /// request is worth replaying.
@@ -108,16 +139,11 @@ where
     pub(crate) fn with_token(
         response: S::Future,
         token: BearerToken,
-        audience: Audience,
-        replacements: Option<Arc<Replacements>>,
+        special: Option<Arc<Special>>,
     ) -> Self {
         Self::from(State::WaitingForResponse {
             response,
-            sent: Some(Sent {
-                token,
-                audience,
-                replacements,
-            }),
+            sent: Some(Sent { token, special }),
         })
     }
 
@@ -126,24 +152,19 @@ where
         token: BoxFuture<'static, Result<BearerToken, SourceError>>,
         call: (S, Request<B>),
         header: HeaderName,
-        audience: Audience,
-        replacements: Option<Arc<Replacements>>,
+        special: Option<Arc<Special>>,
     ) -> Self {
-        Self::from(State::WaitingForToken {
-            waiting: Box::new(Waiting {
-                token,
-                call: Some(call),
-                header,
-                audience,
-                replacements,
-            }),
-        })
+        Self::from(State::rare(Rare::WaitingForToken(Waiting {
+            token,
+            call: Some(call),
+            header,
+            special,
+        })))
     }
 
     #[cold]
     pub(crate) fn not_sent(error: Error) -> Self {
-        let error = Some(Box::new(error));
-        Self::from(State::NotSent { error })
+        Self::from(State::rare(Rare::NotSent(Some(error))))
     }
 
     #[inline]
@@ -159,40 +180,13 @@ where
 {
     type Output = Result<Response<R>, BoxError>;
 
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "a request costs 3 % fewer instructions"
+    )]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
-        loop {
-            let StateProj::WaitingForResponse { response, sent } = state.as_mut().project() else {
-                match ready!(state.as_mut().poll_other(cx)) {
-                    ControlFlow::Continue(()) => continue,
-                    ControlFlow::Break(result) => return Poll::Ready(result),
-                }
-            };
-            let result = ready!(response.poll(cx));
-            let (response, sent) = match (result, sent.take()) {
-                (Ok(response), Some(sent)) => (response, sent),
-                (Ok(response), None) => return Poll::Ready(Ok(response)),
-                (Err(error), _) => return Poll::Ready(Err(error.into())),
-            };
-            if !sent
-                .audience
-                .rejects_token(response.status(), response.headers())
-            {
-                return Poll::Ready(Ok(response));
-            }
-            sent.token.reject();
-            trace::token_rejected();
-            let Some(replacements) = sent.replacements else {
-                return Poll::Ready(Ok(response));
-            };
-            let held_back = Box::new(HeldBack {
-                response: Some(response),
-                rejected: sent.token,
-                replacement: replacements.0.token(),
-            });
-            state.set(State::WaitingForReplacement { held_back });
-        }
+        self.project().state.poll(cx)
     }
 }
 
@@ -201,50 +195,124 @@ where
     S: Service<Request<B>, Response = Response<R>>,
     S::Error: Into<BoxError>,
 {
-    /// Everything but the wait for the response. Breaks with the result, or goes on with that wait.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as `ResponseFuture::poll`")]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<R>, BoxError>> {
+        let StateProj::WaitingForResponse { response, sent } = self.as_mut().project() else {
+            return self.poll_rare(cx);
+        };
+        let result = ready!(response.poll(cx));
+        // By reference, so that the usual response is moved once less.
+        let is_rejected = match (&result, &*sent) {
+            (Ok(response), Some(sent)) => sent.is_rejected_by(response),
+            _ => false,
+        };
+        if !is_rejected {
+            return Poll::Ready(result.map_err(Into::into));
+        }
+        match (result, sent.take()) {
+            (Ok(response), Some(sent)) => self.reject(response, sent, cx),
+            (result, _) => Poll::Ready(result.map_err(Into::into)),
+        }
+    }
+
+    /// Marks the token. Holds the response back if another token is wanted.
     #[cold]
-    fn poll_other(
+    fn reject(
+        mut self: Pin<&mut Self>,
+        response: Response<R>,
+        sent: Sent,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<R>, BoxError>> {
+        sent.token.reject();
+        trace::token_rejected();
+        let replacements = sent.special.as_ref().and_then(|s| s.replacements.as_ref());
+        let Some(replacements) = replacements else {
+            return Poll::Ready(Ok(response));
+        };
+        let replacement = replacements.token();
+        self.set(Self::rare(Rare::WaitingForReplacement(HeldBack {
+            response: Some(response),
+            rejected: sent.token,
+            replacement,
+        })));
+        self.poll_rare(cx)
+    }
+
+    #[cold]
+    fn poll_rare(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<ControlFlow<Result<Response<R>, BoxError>>> {
-        let error: Box<Error> = match self.as_mut().project() {
-            StateProj::WaitingForResponse { .. } => return Poll::Ready(ControlFlow::Continue(())),
-            StateProj::WaitingForToken { waiting } => {
+    ) -> Poll<Result<Response<R>, BoxError>> {
+        let StateProj::Rare { state } = self.as_mut().project() else {
+            // Not reached.
+            return Poll::Ready(Err(Error::finished().into()));
+        };
+        match ready!(state.poll(cx)) {
+            Ok(Next::Wait(response, sent)) => {
+                let sent = Some(sent);
+                self.set(Self::WaitingForResponse { response, sent });
+                self.poll(cx)
+            }
+            Ok(Next::Answer(response)) => Poll::Ready(Ok(response)),
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+}
+
+impl<S, F, R, B> State<S, F, R, B> {
+    fn rare(state: Rare<S, R, B>) -> Self {
+        let state = Box::new(state);
+        Self::Rare { state }
+    }
+}
+
+impl<S, B, R> Rare<S, Response<R>, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<NextOrError<S::Future, Response<R>>> {
+        let error = match self {
+            Self::WaitingForToken(waiting) => {
                 match (ready!(waiting.token.as_mut().poll(cx)), waiting.call.take()) {
                     (Ok(token), Some((mut ready, mut request))) => {
                         let value = token.header_value();
                         request.headers_mut().insert(&waiting.header, value);
                         let sent = Sent {
                             token,
-                            audience: waiting.audience,
-                            replacements: waiting.replacements.take(),
+                            special: waiting.special.take(),
                         };
-                        self.set(Self::WaitingForResponse {
-                            response: ready.call(request),
-                            sent: Some(sent),
-                        });
-                        return Poll::Ready(ControlFlow::Continue(()));
+                        return Poll::Ready(Ok(Next::Wait(ready.call(request), sent)));
                     }
-                    (Err(error), _) => Error::no_token(error).into(),
-                    (Ok(_), None) => Error::finished().into(),
+                    (Err(error), _) => Error::no_token(error),
+                    (Ok(_), None) => Error::finished(),
                 }
             }
-            StateProj::WaitingForReplacement { held_back } => {
+            Self::WaitingForReplacement(held_back) => {
                 let replacement = ready!(Pin::new(&mut held_back.replacement).poll(cx));
                 if let Some(mut response) = held_back.response.take() {
                     if replacement.is_ok_and(|token| token.can_replace(&held_back.rejected)) {
                         response.extensions_mut().insert(TokenReplaced);
                     }
-                    return Poll::Ready(ControlFlow::Break(Ok(response)));
+                    return Poll::Ready(Ok(Next::Answer(response)));
                 }
-                Error::finished().into()
+                Error::finished()
             }
-            StateProj::NotSent { error } => {
-                error.take().unwrap_or_else(|| Error::finished().into())
-            }
+            Self::NotSent(error) => error.take().unwrap_or_else(Error::finished),
         };
-        self.set(Self::NotSent { error: None });
-        Poll::Ready(ControlFlow::Break(Err(error)))
+        *self = Self::NotSent(None);
+        Poll::Ready(Err(error))
+    }
+}
+
+impl Sent {
+    #[inline]
+    fn is_rejected_by<B>(&self, response: &Response<B>) -> bool {
+        let audience = match &self.special {
+            None => Audience::Origin,
+            Some(special) => special.audience,
+        };
+        audience.rejects_token(response.status(), response.headers())
     }
 }
 
@@ -253,11 +321,13 @@ where
     S: Service<Request<B>>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.state {
-            State::WaitingForToken { .. } => "ResponseFuture(waiting for a token)",
-            State::WaitingForResponse { .. } => "ResponseFuture(waiting for the response)",
-            State::WaitingForReplacement { .. } => "ResponseFuture(waiting for another token)",
-            State::NotSent { .. } => "ResponseFuture(not sent)",
+        let State::Rare { state } = &self.state else {
+            return f.write_str("ResponseFuture(waiting for the response)");
+        };
+        f.write_str(match **state {
+            Rare::WaitingForToken(_) => "ResponseFuture(waiting for a token)",
+            Rare::WaitingForReplacement(_) => "ResponseFuture(waiting for another token)",
+            Rare::NotSent(_) => "ResponseFuture(not sent)",
         })
     }
 }

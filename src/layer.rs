@@ -6,7 +6,6 @@ use http::HeaderName;
 use tower_layer::Layer;
 
 use crate::{
-    future::Replacements,
     scope::{InvalidOrigin, Rules},
     service::BearerAuth,
     source::TokenSource,
@@ -43,7 +42,7 @@ use crate::{
 pub struct BearerAuthLayer<T> {
     source: Arc<T>,
     rules: Rules,
-    replacements: Option<Arc<Replacements>>,
+    replacements: Option<Arc<dyn TokenSource>>,
 }
 
 impl<T: TokenSource> BearerAuthLayer<T> {
@@ -67,8 +66,7 @@ impl<T: TokenSource> BearerAuthLayer<T> {
     ///   the request itself, if its body can be cloned.
     #[must_use]
     pub fn replay_rejected(mut self) -> Self {
-        let source: Arc<dyn TokenSource> = self.source.clone();
-        self.replacements = Some(Arc::new(Replacements(source)));
+        self.replacements = Some(self.source.clone());
         self
     }
 }

@@ -106,39 +106,62 @@ impl<T: TokenSource> Middleware for BearerAuthLayer<T> {
         // A response's URL has none.
         sent_to.set_fragment(None);
         let token = self.source().token().await.map_err(no_token)?;
+        // In a box, as the replay is: what they take would be moved with each request.
         let again = self.replays().then(|| request.try_clone()).flatten();
-        rules.attach(request.headers_mut(), token.header_value());
+        let again = again.map(Box::new);
+        rules.attach(request.headers_mut(), &token);
         let response = next.clone().run(request, extensions).await?;
         if !is_rejected(rules, &token, &sent_to, &response) {
             return Ok(response);
         }
-        let Some(mut again) = again else {
-            return Ok(response);
-        };
+        match again {
+            Some(again) => {
+                let sent = Sent { token, to: sent_to };
+                Box::pin(self.replay(*again, sent, response, extensions, next)).await
+            }
+            None => Ok(response),
+        }
+    }
+}
+
+/// A token, and where it was sent.
+struct Sent {
+    token: BearerToken,
+    to: Url,
+}
+
+impl<T: TokenSource> BearerAuthLayer<T> {
+    /// Sends a request again, if the source has another token than the one that was rejected.
+    async fn replay(
+        &self,
+        mut request: Request,
+        rejected: Sent,
+        response: Response,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
         // A server that redirected the request may have acted on it.
-        if *response.url() != sent_to && !again.method().is_idempotent() {
+        if *response.url() != rejected.to && !request.method().is_idempotent() {
             return Ok(response);
         }
         let token = match self.source().token().await {
-            Ok(another) if another.can_replace(&token) => another,
+            Ok(another) if another.can_replace(&rejected.token) => another,
             _ => return Ok(response),
         };
         drop(response);
-        rules.attach(again.headers_mut(), token.header_value());
-        let response = next.run(again, extensions).await?;
-        is_rejected(rules, &token, &sent_to, &response);
+        self.rules().attach(request.headers_mut(), &token);
+        let response = next.run(request, extensions).await?;
+        is_rejected(self.rules(), &token, &rejected.to, &response);
         Ok(response)
     }
 }
 
 /// Marks the token, too. Not for a server that never saw it, to which a redirect led.
 fn is_rejected(rules: &Rules, token: &BearerToken, sent_to: &Url, response: &Response) -> bool {
-    if response.url().origin() != sent_to.origin() {
-        return false;
-    }
-    let rejected = rules
-        .audience()
-        .rejects_token(response.status(), response.headers());
+    let audience = rules.audience();
+    // The origins last: each allocates.
+    let rejected = audience.rejects_token(response.status(), response.headers())
+        && response.url().origin() == sent_to.origin();
     if rejected {
         token.reject();
         trace::token_rejected();

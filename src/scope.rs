@@ -8,7 +8,7 @@ use http::{
     uri::{self, Authority},
 };
 
-use crate::challenge::Audience;
+use crate::{challenge::Audience, token::BearerToken};
 
 /// Scheme, host and port (RFC 6454 §4): what must be equal for a request to carry a scoped token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,7 +195,7 @@ impl Rules {
 
     #[inline]
     pub(crate) fn verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
-        if !self.keep_existing && uri.scheme() == Some(&uri::Scheme::HTTPS) {
+        if !self.keep_existing && uri.scheme_str() == Some("https") {
             let is_usual = |origin: &Origin| {
                 let authority = uri.authority().map_or("", Authority::as_str);
                 origin.is_usual_https && *origin.host == *authority
@@ -242,12 +242,12 @@ impl Rules {
 
     /// Not inlined: the insertion is optimised better once, here, than in each user's crate.
     #[inline(never)]
-    pub(crate) fn attach(&self, headers: &mut HeaderMap, value: HeaderValue) {
+    pub(crate) fn attach(&self, headers: &mut HeaderMap, token: &BearerToken) {
         // Known when this is compiled, the name is hashed and compared for a third less.
         if self.header == AUTHORIZATION {
-            headers.insert(AUTHORIZATION, value);
+            headers.insert(AUTHORIZATION, token.header_value());
         } else {
-            self.attach_other(headers, value);
+            self.attach_other(headers, token.header_value());
         }
     }
 

@@ -10,9 +10,8 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use crate::{
-    challenge::Audience,
     error::{BoxError, Error},
-    future::{Replacements, ResponseFuture},
+    future::{ResponseFuture, Special},
     scope::{Rules, Verdict},
     source::{TokenSource, TokenState},
 };
@@ -42,8 +41,7 @@ pub struct BearerAuth<S, T> {
 struct Auth<T> {
     source: Arc<T>,
     rules: Rules,
-    audience: Audience,
-    replacements: Option<Arc<Replacements>>,
+    special: Option<Arc<Special>>,
 }
 
 impl<S, T> BearerAuth<S, T> {
@@ -51,14 +49,13 @@ impl<S, T> BearerAuth<S, T> {
         inner: S,
         source: Arc<T>,
         rules: Rules,
-        replacements: Option<Arc<Replacements>>,
+        replacements: Option<Arc<dyn TokenSource>>,
     ) -> Self {
-        let audience = rules.audience();
+        let special = Special::new(rules.audience(), replacements);
         let auth = Arc::new(Auth {
             source,
             rules,
-            audience,
-            replacements,
+            special,
         });
         Self { inner, auth }
     }
@@ -99,8 +96,7 @@ where
         let Auth {
             source,
             rules,
-            audience,
-            replacements,
+            special,
         } = &*self.auth;
         // Before the source is asked: a request that may not carry a token must not cost a fetch.
         match rules.verdict(request.uri(), request.headers()) {
@@ -112,9 +108,10 @@ where
         }
         match source.token().into_state() {
             TokenState::Ready(Ok(token)) => {
-                rules.attach(request.headers_mut(), token.header_value());
+                rules.attach(request.headers_mut(), &token);
+                let special = special.clone();
                 let response = self.inner.call(request);
-                ResponseFuture::with_token(response, token, *audience, replacements.clone())
+                ResponseFuture::with_token(response, token, special)
             }
             TokenState::Ready(Err(error)) => not_sent(&mut self.inner, Error::no_token(error)),
             TokenState::Pending(token) => {
@@ -123,8 +120,7 @@ where
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
                 let call = (ready, request);
-                let (header, replacements) = (rules.header.clone(), replacements.clone());
-                ResponseFuture::after_token(token, call, header, *audience, replacements)
+                ResponseFuture::after_token(token, call, rules.header.clone(), special.clone())
             }
         }
     }
