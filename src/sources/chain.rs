@@ -117,22 +117,22 @@ impl Chain {
         match of_winner.await {
             Ok(token) if !token.is_rejected() => Ok(token),
             Err(error) if error.kind() != SourceErrorKind::Absent => Err(error),
-            answer => self.search(Some((winner, answer))).await,
+            answer => self.search(winner, Some(answer)).await,
         }
     }
 
-    /// Asks all sources in order but the one that has answered, since each is asked once for each
-    /// request.
-    async fn search(self, mut answered: Option<(usize, Answer)>) -> Answer {
+    /// Asks all sources in order but the winner so far, if it has answered, since each is asked once
+    /// for each request.
+    async fn search(self, winner: usize, mut answered: Option<Answer>) -> Answer {
         // What is sent if no source has a better token.
         let mut rejected = None;
-        if let Some((index, Ok(token))) = &answered {
-            rejected = Some((*index, token.clone()));
+        if let Some(Ok(token)) = &answered {
+            rejected = Some((winner, token.clone()));
         }
         let mut absent = Vec::new();
         for (index, link) in self.links.iter().enumerate() {
-            let answer = match answered.take_if(|(answered, _)| *answered == index) {
-                Some((_, answer)) => answer,
+            let answer = match answered.take_if(|_| index == winner) {
+                Some(answer) => answer,
                 None => link.token().await,
             };
             match answer {
@@ -140,7 +140,7 @@ impl Chain {
                     rejected.get_or_insert((index, token));
                 }
                 Ok(token) => {
-                    self.winner.store(index, Ordering::Relaxed);
+                    self.replace(winner, index);
                     return Ok(token);
                 }
                 Err(error) if error.kind() == SourceErrorKind::Absent => absent.push(error),
@@ -150,11 +150,17 @@ impl Chain {
         }
         match rejected {
             Some((index, token)) => {
-                self.winner.store(index, Ordering::Relaxed);
+                self.replace(winner, index);
                 Ok(token)
             }
             None => Err(all_absent(&absent)),
         }
+    }
+
+    /// Not if another search was faster: its winner is to be asked alone, and may be good for long.
+    fn replace(&self, winner: usize, next: usize) {
+        let relaxed = Ordering::Relaxed;
+        let _ = self.winner.compare_exchange(winner, next, relaxed, relaxed);
     }
 }
 
@@ -193,7 +199,7 @@ impl TokenSource for Chain {
     fn token(&self) -> TokenFuture {
         let index = self.winner.load(Ordering::Relaxed);
         let Some(winner) = self.links.get(index) else {
-            return TokenFuture::pending(self.clone().search(None));
+            return TokenFuture::pending(self.clone().search(index, None));
         };
         let of_winner = match winner.token().into_state() {
             TokenState::Ready(Ok(token)) if !token.is_rejected() => return token.into(),

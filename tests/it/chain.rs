@@ -345,6 +345,19 @@ fn sources_that_wait_are_asked_one_after_the_other() {
 }
 
 #[test]
+fn a_search_that_ends_late_does_not_displace_the_winner_of_another() {
+    let (first, second) = (without(SourceErrorKind::Absent), Manual::default());
+    let chain = first_of(first.clone()).or(second.clone());
+    // It has asked the first, which has nothing yet, and waits for the second.
+    let mut late = Task::waiting(chain.token());
+    first.set(Ok(token("a")));
+    assert_eq!(header(&chain), "Bearer a");
+    second.answer(Ok(token("b")));
+    assert_eq!(text(&late.finish().unwrap()), "Bearer b");
+    assert_eq!(header(&chain), "Bearer a");
+}
+
+#[test]
 fn a_search_that_is_dropped_disturbs_no_other() {
     let (first, second) = (Manual::default(), with("b"));
     let chain = first_of(first.clone()).or(second);
