@@ -151,7 +151,8 @@ impl Chain {
         match rejected {
             Some((index, token)) => {
                 self.replace(winner, index);
-                Ok(token)
+                // The search may have waited long.
+                SourceError::unless_expired(token)
             }
             None => Err(all_absent(&absent)),
         }

@@ -2,11 +2,12 @@
 
 use std::{
     error::Error as StdError,
-    fs, io,
+    fs, hint, io,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use futures::{executor::block_on, future::FutureExt};
@@ -355,6 +356,21 @@ fn a_search_that_ends_late_does_not_displace_the_winner_of_another() {
     second.answer(Ok(token("b")));
     assert_eq!(text(&late.finish().unwrap()), "Bearer b");
     assert_eq!(header(&chain), "Bearer a");
+}
+
+#[test]
+fn a_rejected_token_that_expires_during_the_search_is_not_sent_again() {
+    let expiring = token("a").expires_in(Duration::from_millis(1));
+    expiring.reject();
+    let slow = Manual::default();
+    let chain = first_of(scripted(Ok(expiring.clone()))).or(slow.clone());
+    let mut search = Task::waiting(chain.token());
+    while !expiring.is_expired() {
+        hint::spin_loop();
+    }
+    slow.answer(Err(error(SourceErrorKind::Failed)));
+    let error = search.finish().unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Expired);
 }
 
 #[test]
