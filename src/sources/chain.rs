@@ -34,6 +34,10 @@ pub fn first_of(source: impl Link) -> Chain {
 /// The winner is remembered and asked alone, until it has only a rejected token to give. Then the
 /// search starts anew; if no source has a better token, the rejected one is sent again.
 ///
+/// A search waits for the answer of each source that it asks. One that may never answer, such as
+/// [`RotatingToken::empty`](crate::RotatingToken::empty), then holds up all requests, also those
+/// that could carry the rejected token of another.
+///
 /// ```
 /// use tower_bearer::{BearerAuthLayer, EnvToken, FileToken, first_of};
 ///

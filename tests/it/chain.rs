@@ -374,6 +374,17 @@ fn a_rejected_token_that_expires_during_the_search_is_not_sent_again() {
 }
 
 #[test]
+fn a_source_that_waits_for_its_first_token_holds_back_a_rejected_one_as_well() {
+    let (first, second) = (with("a"), RotatingToken::empty());
+    let chain = first_of(first).or(second.clone());
+    ask(&chain).unwrap().reject();
+    let mut search = Task::waiting(chain.token());
+    assert!(search.poll().is_pending());
+    second.rotate(token("b"));
+    assert_eq!(text(&search.finish().unwrap()), "Bearer b");
+}
+
+#[test]
 fn a_search_that_is_dropped_disturbs_no_other() {
     let (first, second) = (Manual::default(), with("b"));
     let chain = first_of(first.clone()).or(second);
