@@ -35,6 +35,10 @@ use crate::{
 /// redirect was followed before the rejection, the replay starts from the first URL, and only if the
 /// method is idempotent: a server that redirects a POST may have acted on it.
 ///
+/// reqwest does not tell that it followed a redirect which led back to the first URL, as that of a
+/// form may do: if the token is rejected there, **the POST is sent again**. Where that must not
+/// happen, use `Policy::none()`.
+///
 /// # Retries
 ///
 /// Put `reqwest-retry` above, which is before: `.with(retry).with(auth)`. Then each try gets the

@@ -4,7 +4,7 @@
 //! Some of these facts are reqwest's and not this crate's, and some are bad. A test that fails after
 //! an update of reqwest means that the documentation has to change, maybe for the better.
 
-use http::{HeaderName, header::PROXY_AUTHORIZATION};
+use http::{HeaderName, Method, header::PROXY_AUTHORIZATION};
 use reqwest::{Client, StatusCode, redirect::Policy};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use tower_bearer::{BearerAuthLayer, StaticToken, TokenSource};
@@ -346,4 +346,36 @@ async fn what_a_server_has_acted_on_is_not_sent_again_because_the_next_hop_rejec
     let request = replaying().post(format!("{rejecting}/other#fragment"));
     request.body("order").send().await.unwrap();
     assert_eq!(server.authorizations().len(), 2 + 4 + 2);
+}
+
+/// A form often leads back to its own URL. reqwest tells where the last response is from, not how
+/// many there were.
+#[tokio::test]
+async fn a_redirect_back_to_the_first_url_is_not_seen_and_so_a_post_is_sent_again() {
+    let form = || {
+        Server::start(|request| match *request.method() {
+            Method::POST => redirect(303, "/form"),
+            _ => status(401),
+        })
+    };
+    let methods = |server: &Server| -> Vec<Method> {
+        let seen = server.seen();
+        seen.iter().map(|seen| seen.method().clone()).collect()
+    };
+    let replaying = || BearerAuthLayer::new(always_another()).replay_rejected();
+
+    let server = form().await;
+    let client = over(direct().build().unwrap(), replaying());
+    let request = client.post(format!("{}/form", server.url)).body("order");
+    request.send().await.unwrap();
+    let twice = [Method::POST, Method::GET, Method::POST, Method::GET];
+    assert_eq!(methods(&server), twice, "the docs say so");
+
+    let server = form().await;
+    let follows_none = direct().redirect(Policy::none()).build().unwrap();
+    let client = over(follows_none, replaying());
+    let request = client.post(format!("{}/form", server.url)).body("order");
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::SEE_OTHER);
+    assert_eq!(methods(&server), [Method::POST]);
 }
