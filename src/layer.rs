@@ -15,7 +15,7 @@ use crate::{
 /// [`TokenSource`].
 ///
 /// By default a request's own `Authorization` header is overwritten, any https host gets the token,
-/// and a request over plaintext http is refused unless it stays on this machine.
+/// and a request over plaintext http is refused unless its URI names this machine.
 ///
 /// ```
 /// use tower::ServiceBuilder;

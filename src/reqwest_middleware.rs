@@ -48,6 +48,17 @@ use crate::{
 /// In neither place does it retry a 401, a request that was refused, or one that the source had no
 /// token for. It takes no streaming body at all, and it wraps this crate's error in its own.
 ///
+/// # What reqwest does below
+///
+/// * A proxy, also one that a variable in the environment names: reqwest sends it a request over
+///   http as it is, even to `localhost`, which this layer takes to stay on the machine. **So the
+///   token crosses the network in plaintext** if the proxy is on another: use `no_proxy()`, or a proxy
+///   for https only.
+/// * A timeout, of the client or of a request, covers each try, and no wait for a token. For that,
+///   put one around the call.
+/// * Default headers of the client are added where a request has none. This layer does not see them,
+///   so with [`keep_existing`](BearerAuthLayer::keep_existing), too, the token is sent instead.
+///
 /// # Redirects
 ///
 /// reqwest follows redirects below this middleware, which sees only the last response. So neither

@@ -2,14 +2,15 @@
 
 use std::{
     convert::Infallible,
+    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use http::Method;
+use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
 use reqwest::{Body, Client};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use reqwest_retry::{RetryDecision, RetryError, RetryPolicy, RetryTransientMiddleware};
@@ -434,4 +435,39 @@ async fn a_caller_who_leaves_during_the_wait_for_a_token_sends_nothing() {
     client.get(&server.url).send().await.unwrap();
     assert_eq!(server.seen().len(), 1);
     assert!(carries(&server.seen()[0], "t"));
+}
+
+#[tokio::test]
+async fn to_localhost_through_a_proxy_the_token_leaves_the_machine_in_plaintext() {
+    let proxy = Server::ok().await;
+    let layer = || BearerAuthLayer::new(StaticToken::new(token("t")));
+    let through = over(proxy.as_proxy().build().unwrap(), layer());
+    through.get("http://localhost/").send().await.unwrap();
+    let hops = proxy.hops("authorization");
+    let sent = ("http://localhost/".to_owned(), "Bearer t".to_owned());
+    assert_eq!(hops, [sent], "the docs say so");
+}
+
+#[tokio::test]
+async fn a_timeout_of_reqwest_covers_a_try_and_not_the_wait_for_the_token() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let source = RotatingToken::empty();
+    let client = client(BearerAuthLayer::new(source.clone()));
+    let request = client.get(url).timeout(Duration::ZERO);
+    let request = support::Task::waiting(request.send());
+    source.rotate(token("t"));
+    let error = request.into_future().await.unwrap_err();
+    assert!(error.is_timeout(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_default_header_of_the_client_is_none_of_the_requests_own() {
+    let server = Server::ok().await;
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer default"));
+    let client = direct().default_headers(headers).build().unwrap();
+    let layer = BearerAuthLayer::new(StaticToken::new(token("t"))).keep_existing();
+    over(client, layer).get(&server.url).send().await.unwrap();
+    assert_eq!(server.authorizations(), ["Bearer t"]);
 }
