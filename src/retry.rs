@@ -40,7 +40,7 @@ use crate::future::TokenReplaced;
 /// | `LoadShed` | sheds no replay | may shed the replay | may shed the replay |
 /// | `Buffer` | serves others during that wait | the same | the same |
 /// | `FollowRedirect` | replays one hop | replays the first hop, too | replays the first hop, too |
-/// | … the 401 of a foreign host | says nothing | says nothing | **marks the token** |
+/// | … the 401 of a foreign host, with `for_origin` | says nothing | says nothing | **marks the token** |
 ///
 /// So put a redirect follower above: elsewhere, a POST that a server has acted on is sent again
 /// because the page after it rejects the token. In each of these orders a request is replayed at

@@ -725,6 +725,19 @@ async fn the_401_of_a_foreign_host_marks_the_token_only_if_the_redirect_follower
 }
 
 #[tokio::test]
+async fn without_an_origin_the_401_of_a_foreign_host_marks_the_token_which_it_got() {
+    let (server, sent) = (hostile(), token("ours"));
+    let unbound = BearerAuthLayer::new(StaticToken::new(sent.clone()));
+    let above = stack()
+        .layer(redirects())
+        .layer(unbound)
+        .service(server.clone());
+    above.oneshot(get(URL)).await.unwrap();
+    assert_eq!(server.authorizations(), ["Bearer ours"; 2]);
+    assert!(sent.is_rejected());
+}
+
+#[tokio::test]
 async fn without_an_origin_a_redirect_follower_above_takes_the_token_to_any_https_host() {
     let server = wandering();
     let unbound = BearerAuthLayer::new(StaticToken::new(token("new")));
