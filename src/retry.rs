@@ -65,7 +65,9 @@ use crate::future::TokenReplaced;
 ///         let mut clone = Request::new(Body::Buffered(text.clone()));
 ///         *clone.method_mut() = request.method().clone();
 ///         *clone.uri_mut() = request.uri().clone();
+///         *clone.version_mut() = request.version();
 ///         *clone.headers_mut() = request.headers().clone();
+///         *clone.extensions_mut() = request.extensions().clone();
 ///         Some(clone)
 ///     }
 ///     Body::Streamed => None,

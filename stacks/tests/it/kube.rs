@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use http::{Request, Version};
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
@@ -94,6 +95,23 @@ async fn a_service_accounts_token_that_is_replaced_on_disk_costs_no_failed_call(
     assert_eq!(pod.unwrap().metadata.name.unwrap(), "the-only-pod");
     let expected = ["Bearer first", "Bearer first", "Bearer second"];
     assert_eq!(cluster.seen(), expected);
+}
+
+#[test]
+fn the_copy_that_is_sent_again_is_the_whole_request() {
+    let request = Request::post("http://cluster.example.com/api")
+        .version(Version::HTTP_2)
+        .header("accept", "application/json")
+        .extension("of the caller")
+        .body(Body::from(b"pod".to_vec()))
+        .unwrap();
+    let copied = copy(&request).unwrap();
+    assert_eq!(copied.method(), request.method());
+    assert_eq!(copied.uri(), request.uri());
+    assert_eq!(copied.version(), request.version());
+    assert_eq!(copied.headers(), request.headers());
+    let extension = copied.extensions().get::<&str>();
+    assert_eq!(extension, Some(&"of the caller"));
 }
 
 #[tokio::test]
