@@ -82,14 +82,16 @@ mod acme {
         ///
         /// # Errors
         ///
-        /// If there is no token, or the server cannot be reached or takes none.
+        /// If there is no token, or the server cannot be reached, does not take it or fails.
         pub async fn whoami(&self) -> Result<String, Error> {
             let url = format!("{}/whoami", self.url);
             let request = Request::get(url).body(Body::new());
             let request = request.map_err(|error| Error::Other(error.into()))?;
             let response = self.stack.clone().oneshot(request).await?;
-            if response.status() == StatusCode::UNAUTHORIZED {
-                return Err(Error::Unauthorized);
+            match response.status() {
+                StatusCode::OK => {}
+                StatusCode::UNAUTHORIZED => return Err(Error::Unauthorized),
+                other => return Err(Error::Other(format!("the server says {other}").into())),
             }
             let body = response.into_body().collect().await;
             let body = body.map_err(|error| Error::Other(error.into()))?;
