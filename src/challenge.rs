@@ -78,16 +78,21 @@ fn is_unauthenticated(status: StatusCode, headers: &HeaderMap) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
 }
 
-/// `obs-text` (RFC 9110 §5.5) is allowed in a realm or a description, and the parser takes none.
+/// `obs-text` (RFC 9110 §5.5) is allowed in a realm or a description, and the parser takes none. Nor
+/// does it take more than one space after a scheme, which is allowed (§11.3), or any at the end.
 fn ascii(value: &[u8]) -> String {
-    let replace = |&byte: &u8| {
-        if byte.is_ascii() {
+    let mut text = String::with_capacity(value.len());
+    for &byte in value.trim_ascii_end() {
+        if byte == b' ' && text.ends_with(' ') {
+            continue;
+        }
+        text.push(if byte.is_ascii() {
             char::from(byte)
         } else {
             '?'
-        }
-    };
-    value.iter().map(replace).collect()
+        });
+    }
+    text
 }
 
 /// The rests of a field value that begin with a Bearer challenge.

@@ -86,6 +86,15 @@ const CHALLENGES: &[(&[&[u8]], bool)] = &[
     (&[b"bEARER error=invalid_token"], true),
     (&[br#"Bearer error = "insufficient_scope""#], false),
     (&[br#"Bearer error="insufficient\_scope""#], false),
+    // RFC 9110 section 11.3 has one space or more. What is at the end is not of the value.
+    (&[br#"Bearer  error="insufficient_scope""#], false),
+    (
+        &[br#"Basic realm="api",  Bearer   error="insufficient_scope""#],
+        false,
+    ),
+    (&[b"Bearer error=\"insufficient_scope\" "], false),
+    (&[b"Bearer error=insufficient_scope \t "], false),
+    (&[br#"Bearer  error="invalid_token" "#], true),
     (&[br#"Bearer error="invalid\_token""#], true),
     // A description is for people.
     (
