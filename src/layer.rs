@@ -182,7 +182,9 @@ impl<T> BearerAuthLayer<T> {
     ///
     /// With `Proxy-Authorization`, a 407 with `Proxy-Authenticate` marks the token as rejected
     /// instead of a 401 with `WWW-Authenticate`. The rules for plaintext and for origins still look
-    /// at the request's URI, which does not name the proxy.
+    /// at the request's URI, which does not name the proxy. If a client tunnels its https requests
+    /// through the proxy, their headers go to the server at the other end, and the proxy sees those
+    /// of the `CONNECT` only: the layer then belongs where that is sent, or the server gets the token.
     #[must_use]
     pub fn header_name(mut self, name: HeaderName) -> Self {
         self.rules.header = name;
