@@ -172,6 +172,9 @@ impl<T> BearerAuthLayer<T> {
     /// The URI of a request that a tonic client makes names no host: the channel adds it, below this
     /// layer. Make the client `with_origin`, or else the token goes wherever the channel does, in
     /// plaintext, too, and with [`for_origin`](Self::for_origin) nowhere.
+    ///
+    /// The channel keeps the deadlines as well, those of a request and of an endpoint. So the wait for
+    /// a token is not in them: put Tower's `Timeout` above this layer for that.
     #[must_use]
     pub fn grpc(mut self) -> Self {
         self.rules.grpc = true;

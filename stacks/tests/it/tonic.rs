@@ -1,9 +1,17 @@
 //! A client that tonic generated, over a channel with the layer.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    error::Error,
+    iter::successors,
+    net::TcpListener,
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
+use futures::FutureExt;
 use tonic::{
-    Code, Status,
+    Code, Request, Status, TimeoutExpired,
     body::Body,
     transport::{Channel, Endpoint},
 };
@@ -154,6 +162,28 @@ async fn why_there_is_no_token_is_in_the_chain_of_the_status() {
     let of_source = ours(&status).source_error().unwrap();
     assert_eq!(of_source.kind(), SourceErrorKind::Failed);
     assert!(server.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_deadline_of_tonic_covers_the_call_and_not_the_wait_for_the_token() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let endpoint = Endpoint::from_shared(url).unwrap();
+    let source = RotatingToken::empty();
+    let layer = BearerAuthLayer::new(source.clone());
+    let stack = layer.layer(endpoint.timeout(Duration::ZERO).connect_lazy());
+    let mut client = HealthClient::new(stack);
+    let mut request = Request::new(ALL);
+    request.set_timeout(Duration::ZERO);
+
+    let mut call = pin!(client.check(request));
+    assert!(call.as_mut().now_or_never().is_none(), "it waits");
+    source.rotate(token("ours"));
+    let status = call.await.unwrap_err();
+    let mut chain = successors(Some(&status as &(dyn Error + 'static)), |&error| {
+        error.source()
+    });
+    assert!(chain.any(<dyn Error>::is::<TimeoutExpired>), "{status:?}");
 }
 
 #[tokio::test]
