@@ -187,6 +187,31 @@ fn with_no_runtime_a_stale_fetch_that_all_have_left_is_started_anew() {
 }
 
 #[test]
+fn a_fetch_left_behind_by_a_runtime_that_stood_still_costs_no_request() {
+    type Wakes = fn(&Endpoint);
+    let cases: [(&str, Wakes); 2] = [
+        ("the request is first", |_| {}),
+        ("the timer is first", |endpoint| {
+            endpoint.time.advance(Duration::ZERO);
+        }),
+    ];
+    for (case, wakes) in cases {
+        let endpoint = Endpoint::new(one_hour);
+        endpoint.script([Script::Token(Some(HOUR)), Script::Hang]);
+        let source = endpoint.source();
+        assert_eq!(number(&endpoint, &source), 1);
+        endpoint.time.advance(56 * MINUTE);
+        assert_eq!(number(&endpoint, &source), 1);
+        endpoint.time.run();
+        assert_eq!(endpoint.fetches(), 2, "{case}");
+        endpoint.time.stall(HOUR);
+        wakes(&endpoint);
+        let token = endpoint.time.block_on(source.token()).expect(case);
+        assert_eq!(number_of(&token), 3, "{case}");
+    }
+}
+
+#[test]
 fn a_fetch_that_panics_is_an_error_and_the_source_lives() {
     for time in [VirtualTime::new(), VirtualTime::caller_driven()] {
         let endpoint = Endpoint::on(time, one_hour);
