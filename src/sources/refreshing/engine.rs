@@ -183,7 +183,10 @@ impl Engine {
 
     /// Forgets the token.
     pub(crate) fn invalidate(&self) {
+        // Dropped after the lock is free, since it holds the user's error.
+        let _last_error;
         let mut state = self.core.lock();
+        _last_error = state.machine.last_error();
         state.machine.invalidate();
         self.core.served.store(None);
     }
@@ -235,7 +238,7 @@ impl Core {
     }
 
     fn decide(self: &Arc<Self>) -> (Decision, Option<Duty>) {
-        // Dropped after the lock is free, since it holds the user's future.
+        // Dropped after the lock is free, since it holds the user's future and error.
         let _given_up;
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -364,8 +367,11 @@ impl Core {
     }
 
     fn take_in(&self, id: FetchId, result: FetchResult) -> FetchResult {
+        // Dropped after the lock is free, as in `invalidate`.
+        let _last_error;
         let mut guard = self.lock();
         let state = &mut *guard;
+        _last_error = state.machine.last_error();
         let now = self.now();
         let random = state.random.f64();
         let result = result.and_then(|token| {
@@ -389,8 +395,13 @@ impl Core {
     }
 
     /// Where nothing runs in the background, no timer ends a fetch: its callers do.
-    fn give_up_overdue(&self, state: &mut State, now: Now) -> Option<UnderWay> {
+    fn give_up_overdue(
+        &self,
+        state: &mut State,
+        now: Now,
+    ) -> Option<(Option<UnderWay>, Option<SourceError>)> {
         let id = state.machine.overdue(now)?;
+        let last_error = state.machine.last_error();
         let is_driven = |under_way: &UnderWay| under_way.driver.strong_count() > 0;
         if state.under_way.as_ref().is_some_and(is_driven) {
             let error = SourceError::timed_out(self.fetch_timeout);
@@ -399,6 +410,6 @@ impl Core {
         } else {
             state.machine.abandon();
         }
-        state.under_way.take()
+        Some((state.under_way.take(), last_error))
     }
 }

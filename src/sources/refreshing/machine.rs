@@ -307,6 +307,11 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         (elapsed >= self.policy.fetch_timeout).then_some(fetch.id)
     }
 
+    /// The error that the next event may drop.
+    pub(crate) fn last_error(&self) -> Option<E> {
+        self.retry.as_ref().map(|retry| retry.error.clone())
+    }
+
     /// The token that may be served now, rejected or not.
     pub(crate) fn usable(&mut self, now: Now) -> Option<&T> {
         self.drop_unusable(now);
