@@ -270,6 +270,21 @@ fn a_caller_that_was_not_polled_until_its_token_expired_gets_another() {
     assert_eq!(number_of(&token), 2);
 }
 
+/// Overflows the stack if each of them is waited for within the wait for the one before.
+#[test]
+fn a_caller_may_be_polled_too_late_for_any_number_of_tokens() {
+    let endpoint = Endpoint::new(|| Script::Slow(SECOND));
+    let source = endpoint.source();
+    let mut caller = waiting(&source);
+    for _ in 0..20_000 {
+        endpoint.time.advance(SECOND);
+        source.invalidate();
+        assert!(crate::refreshing::poll(&mut caller).is_pending());
+    }
+    endpoint.time.advance(SECOND);
+    assert!(endpoint.time.block_on(caller).is_ok());
+}
+
 #[test]
 fn the_error_of_the_fetch_function_keeps_its_type() {
     let endpoint = Endpoint::new(|| Script::Fail);
