@@ -40,7 +40,8 @@ pub enum ErrorKind {
     Source,
     /// The token would have crossed the network in plaintext.
     InsecureTransport,
-    /// The response future was polled again after it had given the error that stopped the request.
+    /// The response future was polled again after it had given the error that stopped the request, or
+    /// a response that was [held back](crate::BearerAuthLayer::replay_rejected).
     Finished,
 }
 

@@ -18,8 +18,9 @@ use crate::token::{BearerToken, InvalidToken};
 
 /// Hands out the token to use now, or a future of it.
 ///
-/// `token` is called once for each request, from many threads at a time: it must not block, and it
-/// should not hold a lock for longer than it takes to copy a pointer.
+/// `token` is called once for each request, and where rejected requests are replayed once more for
+/// each of those. It is called from many threads at a time: it must not block, and it should not hold
+/// a lock for longer than it takes to copy a pointer.
 /// A future that it returns may be dropped at any point: that must not lose a token for anybody else.
 /// A source that can get another token looks at [`BearerToken::is_rejected`] before it hands one
 /// out again.

@@ -33,15 +33,17 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct RotatingToken {
-    state: Arc<State>,
+    /// Those who wait hold it, too: the last handle may be gone when they are polled.
+    current: Arc<Current>,
+    waiting: Arc<Waiting>,
 }
 
-struct State {
-    current: ArcSwapOption<Inner>,
-    /// Who waits for the next rotation. Each has a channel of its own, so that none depends on
-    /// another to be polled; and is sent the token, since the state may be gone when it is polled.
-    waiting: Mutex<Vec<oneshot::Sender<BearerToken>>>,
-}
+struct Current(ArcSwapOption<Inner>);
+
+/// Who waits for the next rotation, as long as there is a handle. Each has a channel of its own, so
+/// that none depends on another to be polled.
+#[derive(Default)]
+struct Waiting(Mutex<Vec<oneshot::Sender<()>>>);
 
 impl RotatingToken {
     /// Starts with a token.
@@ -59,50 +61,58 @@ impl RotatingToken {
 
     fn with(first: Option<BearerToken>) -> Self {
         Self {
-            state: Arc::new(State {
-                current: ArcSwapOption::new(first.map(BearerToken::into_inner)),
-                waiting: Mutex::default(),
-            }),
+            current: Arc::new(Current(ArcSwapOption::new(
+                first.map(BearerToken::into_inner),
+            ))),
+            waiting: Arc::default(),
         }
     }
 
     /// Replaces the token. Requests that wait for one go on; requests already sent are not
     /// disturbed, and a late 401 for their token does not touch this one.
     pub fn rotate(&self, next: BearerToken) {
-        let announced = next.clone();
-        self.state.current.store(Some(next.into_inner()));
+        self.current.0.store(Some(next.into_inner()));
         // After the store, so that whoever asks in between either sees the token or is woken; and
         // not under the lock, since a waker may do anything.
-        let waiting = mem::take(&mut *self.state.lock_waiting());
+        let waiting = mem::take(&mut *self.waiting.lock());
         for waiter in waiting {
             // Fails if the waiter is gone.
-            let _ = waiter.send(announced.clone());
+            let _ = waiter.send(());
         }
     }
 
     /// Waits from now on, not from the first poll: the last handle may be gone by then.
     #[cold]
     fn wait(&self) -> TokenFuture {
-        match self.state.usable_or_next() {
+        match self.waiting.usable_or_next(&self.current) {
             Ok(token) => token.into(),
-            Err(next) => TokenFuture::pending(wait(Arc::downgrade(&self.state), next)),
+            Err(next) => {
+                let (current, waiting) = (Arc::clone(&self.current), Arc::downgrade(&self.waiting));
+                TokenFuture::pending(wait(current, waiting, next))
+            }
         }
     }
 }
 
-impl State {
+impl Current {
+    #[inline]
+    fn get(&self) -> Option<BearerToken> {
+        self.0.load_full().map(BearerToken::from_inner)
+    }
+
     /// The token to use now.
     #[inline]
     fn usable(&self) -> Option<BearerToken> {
-        let current = self.current.load_full().map(BearerToken::from_inner);
-        current.filter(|token| !token.is_expired())
+        self.get().filter(|token| !token.is_expired())
     }
+}
 
+impl Waiting {
     /// The token to use now, or what to wait for before asking again.
-    fn usable_or_next(&self) -> Result<BearerToken, oneshot::Receiver<BearerToken>> {
-        let mut waiting = self.lock_waiting();
+    fn usable_or_next(&self, current: &Current) -> Result<BearerToken, oneshot::Receiver<()>> {
+        let mut waiting = self.lock();
         // Again, under the lock: a rotation since the last look has taken its waiters already.
-        if let Some(token) = self.usable() {
+        if let Some(token) = current.usable() {
             return Ok(token);
         }
         if waiting.len() == waiting.capacity() {
@@ -114,24 +124,25 @@ impl State {
         Err(next)
     }
 
-    fn lock_waiting(&self) -> MutexGuard<'_, Vec<oneshot::Sender<BearerToken>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<oneshot::Sender<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Waits without keeping the state alive: when the last handle is gone, no rotation can come, and
-/// whoever waits is told.
+/// Waits without being a handle: when the last one is gone, no rotation can come, and whoever waits
+/// is told.
 async fn wait(
-    state: Weak<State>,
-    mut next: oneshot::Receiver<BearerToken>,
+    current: Arc<Current>,
+    waiting: Weak<Waiting>,
+    mut next: oneshot::Receiver<()>,
 ) -> Result<BearerToken, SourceError> {
     loop {
-        let announced = next.await.ok();
-        let Some(alive) = state.upgrade() else {
-            let last = announced.filter(|token| !token.is_expired());
-            return last.ok_or_else(closed);
+        // Fails if no rotation can come.
+        let _ = next.await;
+        let Some(waiting) = waiting.upgrade() else {
+            return current.usable().ok_or_else(closed);
         };
-        next = match alive.usable_or_next() {
+        next = match waiting.usable_or_next(&current) {
             Ok(token) => return Ok(token),
             Err(next) => next,
         };
@@ -151,7 +162,7 @@ impl TokenSource for RotatingToken {
     /// clock if the token has an expiry.
     #[inline]
     fn token(&self) -> TokenFuture {
-        match self.state.usable() {
+        match self.current.usable() {
             Some(token) => token.into(),
             None => self.wait(),
         }
@@ -160,9 +171,8 @@ impl TokenSource for RotatingToken {
 
 impl fmt::Debug for RotatingToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let current = self.state.current.load_full().map(BearerToken::from_inner);
         f.debug_struct("RotatingToken")
-            .field("current", &current)
-            .finish()
+            .field("current", &self.current.get())
+            .finish_non_exhaustive()
     }
 }

@@ -1,12 +1,17 @@
 //! `RefreshingToken`: what a fetch that fails costs, and what it does not.
 
-use std::{error::Error, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::{
     channel::oneshot,
     future::{FutureExt, join_all},
 };
-use tower_bearer::{BearerToken, SourceError, SourceErrorKind, TokenSource};
+use tower_bearer::{BearerToken, RefreshingToken, SourceError, SourceErrorKind, TokenSource};
 
 use crate::{
     refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, number, number_of, one_hour, waiting},
@@ -187,6 +192,31 @@ fn with_no_runtime_a_stale_fetch_that_all_have_left_is_started_anew() {
 }
 
 #[test]
+fn a_fetch_left_behind_by_a_runtime_that_stood_still_costs_no_request() {
+    type Wakes = fn(&Endpoint);
+    let cases: [(&str, Wakes); 2] = [
+        ("the request is first", |_| {}),
+        ("the timer is first", |endpoint| {
+            endpoint.time.advance(Duration::ZERO);
+        }),
+    ];
+    for (case, wakes) in cases {
+        let endpoint = Endpoint::new(one_hour);
+        endpoint.script([Script::Token(Some(HOUR)), Script::Hang]);
+        let source = endpoint.source();
+        assert_eq!(number(&endpoint, &source), 1);
+        endpoint.time.advance(56 * MINUTE);
+        assert_eq!(number(&endpoint, &source), 1);
+        endpoint.time.run();
+        assert_eq!(endpoint.fetches(), 2, "{case}");
+        endpoint.time.stall(HOUR);
+        wakes(&endpoint);
+        let token = endpoint.time.block_on(source.token()).expect(case);
+        assert_eq!(number_of(&token), 3, "{case}");
+    }
+}
+
+#[test]
 fn a_fetch_that_panics_is_an_error_and_the_source_lives() {
     for time in [VirtualTime::new(), VirtualTime::caller_driven()] {
         let endpoint = Endpoint::on(time, one_hour);
@@ -206,7 +236,7 @@ fn a_fetch_that_panics_is_an_error_and_the_source_lives() {
 fn a_fetch_function_that_panics_before_it_gives_a_future_is_an_error_too() {
     let panics = || -> std::future::Ready<Result<BearerToken, SourceError>> { panic!("a bug") };
     let time = VirtualTime::new();
-    let source = tower_bearer::RefreshingToken::builder(panics)
+    let source = RefreshingToken::builder(panics)
         .runtime(time.clone())
         .build();
     let error = time.block_on(source.token()).unwrap_err();
@@ -240,12 +270,100 @@ fn a_caller_that_was_not_polled_until_its_token_expired_gets_another() {
     assert_eq!(number_of(&token), 2);
 }
 
+/// Overflows the stack if each of them is waited for within the wait for the one before.
+#[test]
+fn a_caller_may_be_polled_too_late_for_any_number_of_tokens() {
+    let endpoint = Endpoint::new(|| Script::Slow(SECOND));
+    let source = endpoint.source();
+    let mut caller = waiting(&source);
+    for _ in 0..20_000 {
+        endpoint.time.advance(SECOND);
+        source.invalidate();
+        assert!(crate::refreshing::poll(&mut caller).is_pending());
+    }
+    endpoint.time.advance(SECOND);
+    assert!(endpoint.time.block_on(caller).is_ok());
+}
+
 #[test]
 fn the_error_of_the_fetch_function_keeps_its_type() {
     let endpoint = Endpoint::new(|| Script::Fail);
     let source = endpoint.source();
     let error = error(&endpoint, &source);
     assert!(error.source().unwrap().is::<std::io::Error>());
+}
+
+/// An error that asks for a token when it is dropped, as one may that owns a client.
+struct Asks(Arc<Mutex<Option<RefreshingToken>>>);
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        let source = self.0.lock().unwrap().take();
+        if let Some(source) = source {
+            drop(source.token());
+        }
+    }
+}
+
+impl fmt::Debug for Asks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Asks")
+    }
+}
+
+impl fmt::Display for Asks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the endpoint is down")
+    }
+}
+
+impl Error for Asks {}
+
+/// Hangs if an error is dropped under a lock.
+#[test]
+fn dropping_the_error_of_a_fetch_may_ask_for_a_token() {
+    type Displace = fn(&VirtualTime, &RefreshingToken);
+    let cases: [(&str, Displace); 4] = [
+        ("by a token", |time, source| {
+            time.block_on(source.refresh_now()).unwrap();
+        }),
+        ("by an invalidation", |_, source| source.invalidate()),
+        ("by another error", |time, source| {
+            let mut second = source.refresh_now();
+            time.advance(30 * SECOND);
+            assert!(time.block_on(&mut second).is_err());
+        }),
+        ("by a fetch given up", |time, source| {
+            let _stuck = source.refresh_now();
+            time.stall(30 * SECOND);
+            drop(source.token());
+        }),
+    ];
+    for (case, displace) in cases {
+        let time = VirtualTime::new();
+        let asks = Arc::new(Mutex::new(None));
+        let (first, hangs) = (
+            Mutex::new(Some(Asks(Arc::clone(&asks)))),
+            !case.ends_with("token"),
+        );
+        let fetch = move || {
+            let error = first.lock().unwrap().take();
+            async move {
+                match error {
+                    Some(error) => Err(error),
+                    None if hangs => std::future::pending().await,
+                    None => Ok(BearerToken::new("token-2").unwrap()),
+                }
+            }
+        };
+        let source = RefreshingToken::builder(fetch)
+            .runtime(time.clone())
+            .build();
+        assert!(time.block_on(source.token()).is_err());
+        *asks.lock().unwrap() = Some(source.clone());
+        displace(&time, &source);
+        assert!(asks.lock().unwrap().is_none(), "not displaced {case}");
+    }
 }
 
 /// Panics again when it is dropped.
@@ -266,7 +384,7 @@ fn a_panic_whose_payload_panics_in_turn_reaches_every_waiter_as_an_error() {
         }
         BearerToken::new("token-1")
     };
-    let builder = tower_bearer::RefreshingToken::builder(fetch);
+    let builder = RefreshingToken::builder(fetch);
     let source = builder.runtime(time.clone()).build();
     for result in time.block_on(join_all([source.token(), source.token()])) {
         assert_eq!(result.unwrap_err().kind(), SourceErrorKind::Panicked);

@@ -9,12 +9,13 @@ use futures::{
 use http::{Method, Request, Response, StatusCode, Version};
 use tower::{BoxError, Layer, Service, ServiceBuilder, retry::RetryLayer};
 use tower_bearer::{
-    BearerAuthLayer, ReplayRejected, RotatingToken, SourceError, SourceErrorKind, StaticToken,
-    TokenFuture, TokenReplaced, TokenSource,
+    BearerAuthLayer, ErrorKind, ReplayRejected, RotatingToken, SourceError, SourceErrorKind,
+    StaticToken, TokenFuture, TokenReplaced, TokenSource,
 };
 
 use crate::support::{
-    Asking, Req, Res, Server, Task, always_another, get, old_then_new, send, status, token, values,
+    Asking, Req, Res, Server, Task, always_another, get, make_ready, old_then_new, ours, send,
+    status, token, values,
 };
 
 pub(crate) const URL: &str = "https://api.example.com/";
@@ -56,6 +57,20 @@ fn a_rejected_request_is_replayed_with_the_other_token() {
     let response = send(&mut replaying(old_then_new(), &server), get(URL)).unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(server.authorizations(), ["Bearer old", "Bearer new"]);
+}
+
+#[test]
+fn a_response_that_was_held_back_gives_an_error_if_it_is_polled_after_its_end() {
+    let mut service = BearerAuthLayer::new(old_then_new())
+        .replay_rejected()
+        .layer(takes("new"));
+    make_ready(&mut service);
+    let mut request = Task::new(service.call(get(URL)));
+    request.finish().unwrap();
+    for _ in 0..2 {
+        let error = request.finish().unwrap_err();
+        assert_eq!(ours(&error).kind(), ErrorKind::Finished);
+    }
 }
 
 #[test]

@@ -245,6 +245,19 @@ fn a_token_is_not_lost_if_the_last_handle_is_dropped_right_after_it_came() {
 }
 
 #[test]
+fn a_waiter_gets_the_newest_token_even_if_the_last_handle_is_gone() {
+    let expired = token("expired").expires_at(Instant::now());
+    for older in [token("first"), expired] {
+        let source = RotatingToken::empty();
+        let mut waiter = Task::waiting(source.token());
+        source.rotate(older);
+        source.rotate(token("second"));
+        drop(source);
+        assert_eq!(given(&mut waiter), "Bearer second");
+    }
+}
+
+#[test]
 fn an_expired_token_is_not_sent_even_if_the_last_handle_is_gone() {
     let source = RotatingToken::empty();
     let mut waiter = Task::waiting(source.token());

@@ -135,6 +135,12 @@ impl VirtualTime {
         }
     }
 
+    /// Time goes on while nobody runs the runtime, as between two `block_on`s of a thread: no timer
+    /// and no task does.
+    pub(crate) fn stall(&self, duration: Duration) {
+        self.shared.state.lock().unwrap().elapsed += duration;
+    }
+
     /// The machine sleeps: no timer, no task, and the monotonic clock stands still.
     pub(crate) fn suspend(&self, duration: Duration) {
         self.shared.state.lock().unwrap().slept += duration;

@@ -84,6 +84,9 @@ struct Duty {
     driver: Arc<Driver>,
 }
 
+/// A fetch to wait for, and what is held meanwhile by who drives it.
+type Wait = (Flight<FetchResult>, Option<Arc<Driver>>);
+
 enum Decision {
     Token(BearerToken),
     Wait(Flight<FetchResult>),
@@ -137,31 +140,45 @@ impl Engine {
 
     #[cold]
     fn ask(&self) -> TokenFuture {
+        match self.result_or_wait() {
+            Ok(result) => TokenFuture::ready(result),
+            Err(wait) => self.wait(wait),
+        }
+    }
+
+    fn result_or_wait(&self) -> Result<FetchResult, Wait> {
         let (decision, duty) = self.core.decide();
         let duty = duty.and_then(|duty| duty.delegate(&*self.core.runtime));
         match (decision, duty) {
             (Decision::Fail(error), _) => {
                 trace::backing_off(error.kind(), error.retry_after());
-                TokenFuture::ready(Err(error))
+                Ok(Err(error))
             }
-            (Decision::Token(token), None) => token.into(),
+            (Decision::Token(token), None) => Ok(Ok(token)),
             // Nothing runs in the background, so one caller has to wait although there is a token.
-            (Decision::Token(_), Some(duty)) => self.wait(duty.fetch, Some(duty.driver)),
-            (Decision::Wait(fetch), duty) => self.wait(fetch, duty.map(|duty| duty.driver)),
+            (Decision::Token(_), Some(duty)) => Err((duty.fetch, Some(duty.driver))),
+            (Decision::Wait(fetch), duty) => Err((fetch, duty.map(|duty| duty.driver))),
         }
     }
 
-    fn wait(&self, fetch: Flight<FetchResult>, driver: Option<Arc<Driver>>) -> TokenFuture {
+    fn wait(&self, mut wait: Wait) -> TokenFuture {
         // The wait keeps the source alive: a service may be dropped while its last request waits.
         let engine = self.clone();
         TokenFuture::pending(async move {
-            let result = fetch.await;
-            drop(driver);
-            match result {
-                Ok(token) if engine.core.is_good(&token) => Ok(token),
-                // It is over since: the waiter was not polled for so long.
-                Ok(_) => engine.token().await,
-                Err(error) => engine.core.usable().ok_or(error),
+            loop {
+                let (fetch, driver) = wait;
+                let result = fetch.await;
+                drop(driver);
+                match result {
+                    Ok(token) if engine.core.is_good(&token) => return Ok(token),
+                    // It is over since: the waiter was not polled for so long. Not `token`, whose
+                    // wait would be within this one, and so on.
+                    Ok(_) => match engine.result_or_wait() {
+                        Ok(result) => return result,
+                        Err(next) => wait = next,
+                    },
+                    Err(error) => return engine.core.usable().ok_or(error),
+                }
             }
         })
     }
@@ -183,7 +200,10 @@ impl Engine {
 
     /// Forgets the token.
     pub(crate) fn invalidate(&self) {
+        // Dropped after the lock is free, since it holds the user's error.
+        let _last_error;
         let mut state = self.core.lock();
+        _last_error = state.machine.last_error();
         state.machine.invalidate();
         self.core.served.store(None);
     }
@@ -235,7 +255,7 @@ impl Core {
     }
 
     fn decide(self: &Arc<Self>) -> (Decision, Option<Duty>) {
-        // Dropped after the lock is free, since it holds the user's future.
+        // Dropped after the lock is free, since it holds the user's future and error.
         let _given_up;
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -364,8 +384,11 @@ impl Core {
     }
 
     fn take_in(&self, id: FetchId, result: FetchResult) -> FetchResult {
+        // Dropped after the lock is free, as in `invalidate`.
+        let _last_error;
         let mut guard = self.lock();
         let state = &mut *guard;
+        _last_error = state.machine.last_error();
         let now = self.now();
         let random = state.random.f64();
         let result = result.and_then(|token| {
@@ -389,8 +412,13 @@ impl Core {
     }
 
     /// Where nothing runs in the background, no timer ends a fetch: its callers do.
-    fn give_up_overdue(&self, state: &mut State, now: Now) -> Option<UnderWay> {
+    fn give_up_overdue(
+        &self,
+        state: &mut State,
+        now: Now,
+    ) -> Option<(Option<UnderWay>, Option<SourceError>)> {
         let id = state.machine.overdue(now)?;
+        let last_error = state.machine.last_error();
         let is_driven = |under_way: &UnderWay| under_way.driver.strong_count() > 0;
         if state.under_way.as_ref().is_some_and(is_driven) {
             let error = SourceError::timed_out(self.fetch_timeout);
@@ -399,6 +427,6 @@ impl Core {
         } else {
             state.machine.abandon();
         }
-        state.under_way.take()
+        Some((state.under_way.take(), last_error))
     }
 }

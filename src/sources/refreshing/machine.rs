@@ -17,7 +17,8 @@
 //!    (`a_refresh_falls_in_its_window_and_service_ends_at_the_margin`).
 //! 5. A failure does not displace a token that may be served
 //!    (`decisions::a_failed_refresh_leaves_the_token_and_is_tried_again_after_the_back_off`).
-//! 6. Between a failure and the next try, asking begins no fetch
+//! 6. Between a failure, or a time limit that was noticed late, and the next try, asking begins no
+//!    fetch
 //!    (`decisions::the_error_is_given_until_the_back_off_ends_and_then_one_request_tries_again`); the
 //!    time between doubles to its limit
 //!    (`the_back_off_is_any_part_of_a_ceiling_that_doubles_to_its_limit`).
@@ -278,14 +279,18 @@ impl<T: Clone, E: Clone> Machine<T, E> {
 
     /// A fetch has failed. `random` is from 0 to 1.
     pub(crate) fn failed(&mut self, now: Now, id: FetchId, error: E, random: f64) {
-        if !self.is_under_way(id) {
+        let Some(fetch) = self.fetch.take_if(|fetch| fetch.id == id) else {
             return;
-        }
-        self.fetch = None;
+        };
         self.failures = self.failures.saturating_add(1);
         let backoff = self.policy.backoff(self.failures, random);
+        // At its time limit, if that is as long ago again: then the runtime stood still, and whoever
+        // comes now shall not pay for it.
+        let limit = later(fetch.since, self.policy.fetch_timeout);
+        let noticed_late = later(limit, self.policy.fetch_timeout) <= now.monotonic;
+        let failed_at = if noticed_late { limit } else { now.monotonic };
         self.retry = Some(Retry {
-            at: later(now.monotonic, backoff),
+            at: later(failed_at, backoff),
             error,
         });
     }
@@ -300,6 +305,11 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         let fetch = self.fetch.as_ref()?;
         let elapsed = now.monotonic.saturating_duration_since(fetch.since);
         (elapsed >= self.policy.fetch_timeout).then_some(fetch.id)
+    }
+
+    /// The error that the next event may drop.
+    pub(crate) fn last_error(&self) -> Option<E> {
+        self.retry.as_ref().map(|retry| retry.error.clone())
     }
 
     /// The token that may be served now, rejected or not.

@@ -13,6 +13,7 @@ use crate::{
 };
 
 /// A machine and its clocks.
+#[derive(Clone)]
 pub(super) struct Bench {
     pub(super) machine: Machine<u32, u32>,
     pub(super) now: Now,
@@ -182,6 +183,23 @@ fn the_error_is_given_until_the_back_off_ends_and_then_one_request_tries_again()
     assert_eq!(bench.ask(), answer);
     bench.pass(NANO);
     assert_ne!(Bench::waits(bench.ask()), fetch);
+}
+
+#[test]
+fn a_failure_that_is_noticed_long_after_the_time_limit_counts_from_there() {
+    let mut bench = Bench::empty();
+    let fetch = Bench::waits(bench.ask());
+    bench.pass(60 * SECOND - NANO);
+    let mut late = bench.clone();
+    bench.failed(fetch);
+    let answer = Answer::BackOff {
+        error: 7,
+        retry_in: 100 * MILLI,
+    };
+    assert_eq!(bench.ask(), answer);
+    late.pass(NANO);
+    late.failed(fetch);
+    assert_ne!(Bench::waits(late.ask()), fetch);
 }
 
 #[test]

@@ -219,18 +219,30 @@ impl Reference {
 
     /// The last error and the end of the back-off, unless a token or an invalidation ended it.
     fn backoff(&self) -> Option<(u32, Instant)> {
-        let decisive = self.log.iter().rev().find_map(|entry| match entry.what {
-            What::Failed { error, random } => Some(Some((entry.at, error, random))),
-            What::Came { .. } | What::Invalidated => Some(None),
-            _ => None,
-        });
-        let (at, error, random) = decisive.flatten()?;
+        let is_decisive = |entry: &Entry| {
+            matches!(
+                entry.what,
+                What::Failed { .. } | What::Came { .. } | What::Invalidated
+            )
+        };
+        let index = self.log.iter().rposition(is_decisive)?;
+        let What::Failed { error, random } = self.log[index].what else {
+            return None;
+        };
+        let (began, _, _) = fetch_in(&self.log[..index])?;
+        let limit = began + self.policy.fetch_timeout;
+        let failed = self.log[index].at.monotonic;
+        let at = if failed < limit + self.policy.fetch_timeout {
+            failed
+        } else {
+            limit
+        };
         let mut ceiling = self.policy.backoff_first;
         for _ in 1..failures(&self.log) {
             ceiling = (ceiling * 2).min(self.policy.backoff_max);
         }
         let ceiling = ceiling.min(self.policy.backoff_max);
-        Some((error, at.monotonic + ceiling.mul_f64(random)))
+        Some((error, at + ceiling.mul_f64(random)))
     }
 
     /// Before when no fetch begins that replaces a rejected token.
