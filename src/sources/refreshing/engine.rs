@@ -31,7 +31,7 @@ use crate::{
     trace,
 };
 
-/// No coarse clock is further behind than this: the longest tick in use is 10 ms, on Windows 16.
+/// No coarse clock is further behind than this: ticks take up to 10 ms, on Windows 16.
 const COARSE_CLOCK_LAG: Duration = Duration::from_millis(20);
 
 pub(crate) type FetchResult = Result<BearerToken, SourceError>;
