@@ -25,8 +25,9 @@ pin_project! {
     /// Waits for the token if it has to, then for the response, and marks the token as rejected if
     /// the response says so.
     ///
-    /// It is at most 32 bytes larger than the inner service's future, and may be dropped at any
-    /// point: nothing is lost but this request.
+    /// It is at most 32 bytes larger than the inner service's future, unless that is aligned to more
+    /// than 16, and may be dropped at any point: nothing is lost but this request. Once the token is
+    /// there, a poll costs what the inner future's does, and in the end a look at the status.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, B>
     where
@@ -201,18 +202,18 @@ where
         let StateProj::WaitingForResponse { response, sent } = self.as_mut().project() else {
             return self.poll_rare(cx);
         };
-        let result = ready!(response.poll(cx));
+        let result = ready!(response.poll(cx)).map_err(Into::into);
         // By reference, so that the usual response is moved once less.
         let is_rejected = match (&result, &*sent) {
             (Ok(response), Some(sent)) => sent.is_rejected_by(response),
             _ => false,
         };
         if !is_rejected {
-            return Poll::Ready(result.map_err(Into::into));
+            return Poll::Ready(result);
         }
         match (result, sent.take()) {
             (Ok(response), Some(sent)) => self.reject(response, sent, cx),
-            (result, _) => Poll::Ready(result.map_err(Into::into)),
+            (result, _) => Poll::Ready(result),
         }
     }
 

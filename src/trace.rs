@@ -3,11 +3,14 @@
 //! No event has a token, a URL or the text of an error: any of them may hold a secret.
 #![cfg_attr(not(feature = "tracing"), allow(unused_variables))]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Uri;
 
-use crate::source::SourceErrorKind;
+use crate::{
+    source::{SourceError, SourceErrorKind},
+    token::BearerToken,
+};
 
 /// At compile time, nothing without the feature.
 macro_rules! event {
@@ -21,12 +24,17 @@ pub(crate) fn fetch_started() {
     event!(debug, "token fetch started");
 }
 
-pub(crate) fn fetch_succeeded(lifetime: Option<Duration>) {
-    event!(debug, ?lifetime, "token fetch succeeded");
-}
-
-pub(crate) fn fetch_failed(reason: SourceErrorKind) {
-    event!(warn, ?reason, "token fetch failed");
+pub(crate) fn fetch_ended(result: &Result<BearerToken, SourceError>, now: Instant) {
+    match result {
+        Ok(token) => {
+            let lifetime = token.expiry().map(|at| at.saturating_duration_since(now));
+            event!(debug, ?lifetime, "token fetch succeeded");
+        }
+        Err(error) => {
+            let reason = error.kind();
+            event!(warn, ?reason, "token fetch failed");
+        }
+    }
 }
 
 pub(crate) fn backing_off(reason: SourceErrorKind, retry_after: Option<Duration>) {

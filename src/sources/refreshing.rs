@@ -1,8 +1,9 @@
 //! A token that is fetched, and fetched again before it expires: [`RefreshingToken`].
 //!
-//! `policy` has the numbers, `machine` decides, `engine` carries it out, and `flight` lets many wait
-//! for one fetch.
+//! `policy` has the numbers, `machine` decides, `engine` carries it out, `attempt` is one fetch with
+//! its time limit, and `flight` lets many wait for it.
 
+mod attempt;
 pub(crate) mod engine;
 pub(crate) mod flight;
 pub(crate) mod machine;
@@ -12,10 +13,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use futures::future::FutureExt;
 
-use self::{
-    engine::{Engine, Fetch},
-    policy::Policy,
-};
+use self::{attempt::Fetch, engine::Engine, policy::Policy};
 use crate::{
     error::BoxError,
     runtime::Runtime,

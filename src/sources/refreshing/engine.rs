@@ -5,9 +5,6 @@
 //! anything is polled, spawned or awaited. The hot path does not take it.
 
 use std::{
-    mem,
-    panic::AssertUnwindSafe,
-    pin::pin,
     sync::{Arc, PoisonError, Weak},
     time::{Duration, Instant},
 };
@@ -15,10 +12,11 @@ use std::{
 use arc_swap::ArcSwapOption;
 use futures::{
     channel::oneshot,
-    future::{BoxFuture, Either, FutureExt, select},
+    future::{BoxFuture, FutureExt},
 };
 
 use super::{
+    attempt::{Fetch, FetchResult, attempt},
     flight::Flight,
     machine::{Answer, FetchId, Machine, Now, Refusal},
     policy::Policy,
@@ -34,9 +32,6 @@ use crate::{
 /// No coarse clock is further behind than this: ticks take up to 10 ms, on Windows 16.
 const COARSE_CLOCK_LAG: Duration = Duration::from_millis(20);
 
-pub(crate) type FetchResult = Result<BearerToken, SourceError>;
-/// Makes a fetch. Called when the fetch is first polled.
-pub(crate) type Fetch = dyn Fn() -> BoxFuture<'static, FetchResult> + Send + Sync;
 /// A source that fetches. A clone is another handle; the last one stops what runs in the background.
 #[derive(Clone)]
 pub(crate) struct Engine {
@@ -339,47 +334,18 @@ impl Core {
         let core = Arc::downgrade(self);
         let fetch = Arc::clone(&self.fetch);
         let runtime = Arc::clone(&self.runtime);
-        let timeout = self.fetch_timeout;
-        let attempt = async move {
-            let fetched = async move {
-                trace::fetch_started();
-                fetch().await
-            };
-            let limit = async move {
-                let given_up = select(runtime.sleep(timeout), cancelled);
-                given_up.await;
-            };
-            match select(pin!(fetched), pin!(limit)).await {
-                Either::Left((result, _)) => result,
-                Either::Right(((), _)) => Err(SourceError::timed_out(timeout)),
-            }
-        };
-        // A panic must not tear down whoever happens to poll.
-        let attempt = AssertUnwindSafe(attempt).catch_unwind();
-        let finished = async move {
-            let result = attempt.await.unwrap_or_else(|payload| {
-                // Its `Drop` may panic in turn.
-                mem::forget(payload);
-                Err(SourceError::panicked())
-            });
-            match core.upgrade() {
-                Some(core) => core.finish(id, result),
-                None => result,
-            }
-        };
+        let attempt = attempt(fetch, runtime, self.fetch_timeout, cancelled);
+        let finished = attempt.map(move |result| match core.upgrade() {
+            Some(core) => core.finish(id, result),
+            None => result,
+        });
         finished.boxed()
     }
 
     fn finish(&self, id: FetchId, result: FetchResult) -> FetchResult {
         let result = self.take_in(id, result);
         // Without the lock: whoever hears of it may ask for a token in turn.
-        match &result {
-            Ok(token) => {
-                let left = |at: Instant| at.saturating_duration_since(self.runtime.now());
-                trace::fetch_succeeded(token.expiry().map(left));
-            }
-            Err(error) => trace::fetch_failed(error.kind()),
-        }
+        trace::fetch_ended(&result, self.runtime.now());
         result
     }
 
