@@ -15,11 +15,11 @@ use kube::{
 };
 use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
 use tower_bearer::{BearerAuthLayer, FileToken, ReplayRejected};
-use tower_bearer_stacks::{Cluster, copy};
+use tower_bearer_stacks::cluster;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let cluster = Cluster::start("first").await?;
+    let cluster = cluster::start("first").await?;
     let directory = tempfile::tempdir()?;
     // In a pod: /var/run/secrets/kubernetes.io/serviceaccount/token, and `Config::incluster`.
     let path = directory.path().join("token");
@@ -32,7 +32,7 @@ async fn main() -> Result<(), BoxError> {
     let stack = ServiceBuilder::new()
         // Above the layer, which looks at where a request goes.
         .layer(config.base_uri_layer())
-        .layer(RetryLayer::new(ReplayRejected::with_clone(copy)))
+        .layer(RetryLayer::new(ReplayRejected::with_clone(cluster::copy)))
         .layer(auth)
         // With TLS: `config.rustls_https_connector()`.
         .service(HttpClient::builder(TokioExecutor::new()).build_http());

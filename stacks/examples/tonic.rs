@@ -16,7 +16,7 @@ use tonic::{Code, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::{BoxError, ServiceBuilder};
 use tower_bearer::{BearerAuthLayer, BearerToken, RefreshingToken, TokenSource};
-use tower_bearer_stacks::HealthServer;
+use tower_bearer_stacks::health;
 
 const ALL: HealthCheckRequest = HealthCheckRequest {
     service: String::new(),
@@ -24,7 +24,7 @@ const ALL: HealthCheckRequest = HealthCheckRequest {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let server = HealthServer::start("token-1").await?;
+    let server = health::start("token-1").await?;
     let fetches = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&fetches);
     // A real one asks its identity provider.

@@ -1,4 +1,4 @@
-//! What stands in for the API server of a Kubernetes cluster: [`Cluster`].
+//! What stands in for the API server of a Kubernetes cluster: [`start`].
 
 use std::{future::ready, io};
 
@@ -7,68 +7,37 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use kube::client::Body;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
-use crate::Door;
+use crate::Server;
 
-/// Has one pod in its one namespace, and takes in others without keeping them.
-#[derive(Clone, Debug)]
-pub struct Cluster {
-    url: String,
-    door: Door,
+/// Starts one with one pod in its one namespace, which takes in others without keeping them. It serves
+/// until the runtime ends.
+///
+/// # Errors
+///
+/// If the address cannot be bound.
+pub async fn start(accepted: &str) -> io::Result<Server> {
+    let (cluster, listener) = Server::bind(accepted).await?;
+    let server = cluster.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let server = server.clone();
+            let service = service_fn(move |request| ready(answer(&server, &request)));
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    Ok(cluster)
 }
 
-impl Cluster {
-    /// Serves until the runtime ends.
-    ///
-    /// # Errors
-    ///
-    /// If the address cannot be bound.
-    pub async fn start(accepted: &str) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let cluster = Self {
-            url: format!("http://{}", listener.local_addr()?),
-            door: Door::default(),
-        };
-        cluster.accept(accepted);
-        let server = cluster.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let server = server.clone();
-                let service = service_fn(move |request| ready(server.answer(&request)));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-            }
-        });
-        Ok(cluster)
-    }
-
-    /// Takes this token from now on, and no other.
-    pub fn accept(&self, token: &str) {
-        self.door.accept(token);
-    }
-
-    /// Where it is: scheme, host and port.
-    #[must_use]
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// The `Authorization` of each request so far, empty for one that has none.
-    #[must_use]
-    pub fn seen(&self) -> Vec<String> {
-        self.door.seen()
-    }
-
-    fn answer(&self, request: &Request<Incoming>) -> http::Result<Response<String>> {
-        let (status, body) = if self.door.lets_in(request.headers()) {
-            resource(request.method(), request.uri().path())
-        } else {
-            failure(StatusCode::UNAUTHORIZED, "Unauthorized")
-        };
-        let response = Response::builder().status(status);
-        let response = response.header(CONTENT_TYPE, "application/json");
-        response.body(body.to_string())
-    }
+fn answer(server: &Server, request: &Request<Incoming>) -> http::Result<Response<String>> {
+    let (status, body) = if server.lets_in(request.headers()) {
+        resource(request.method(), request.uri().path())
+    } else {
+        failure(StatusCode::UNAUTHORIZED, "Unauthorized")
+    };
+    let response = Response::builder().status(status);
+    let response = response.header(CONTENT_TYPE, "application/json");
+    response.body(body.to_string())
 }
 
 fn resource(method: &Method, path: &str) -> (StatusCode, Value) {

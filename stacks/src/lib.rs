@@ -1,21 +1,21 @@
 //! Two servers on loopback for the examples and tests of this package: one that speaks gRPC, and one
 //! that stands in for the API server of a Kubernetes cluster. Each takes one token at a time.
 
-mod cluster;
-mod health;
+pub mod cluster;
+pub mod health;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use http::{HeaderMap, header::AUTHORIZATION};
-
-pub use crate::{
-    cluster::{Cluster, copy},
-    health::HealthServer,
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Who is let in, and who has come.
-#[derive(Clone, Debug, Default)]
-struct Door {
+use http::{HeaderMap, header::AUTHORIZATION};
+use tokio::net::TcpListener;
+
+/// A server: where it is, whom it lets in, and who has come.
+#[derive(Clone, Debug)]
+pub struct Server {
+    url: String,
     state: Arc<Mutex<State>>,
 }
 
@@ -25,17 +25,31 @@ struct State {
     seen: Vec<String>,
 }
 
-impl Door {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Server {
+    async fn bind(accepted: &str) -> io::Result<(Self, TcpListener)> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let server = Self {
+            url: format!("http://{}", listener.local_addr()?),
+            state: Arc::default(),
+        };
+        server.accept(accepted);
+        Ok((server, listener))
     }
 
-    fn accept(&self, token: &str) {
+    /// Takes this token from now on, and no other.
+    pub fn accept(&self, token: &str) {
         self.lock().accepted = format!("Bearer {token}");
     }
 
+    /// Where it is: scheme, host and port.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The `Authorization` of each request so far, empty for one that has none.
-    fn seen(&self) -> Vec<String> {
+    #[must_use]
+    pub fn seen(&self) -> Vec<String> {
         self.lock().seen.clone()
     }
 
@@ -45,5 +59,9 @@ impl Door {
         let mut state = self.lock();
         state.seen.push(sent.unwrap_or_default().to_owned());
         sent == Some(&state.accepted)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,19 +1,17 @@
 //! Which gRPC responses mark a token, where the layer is told to look. All of them are HTTP 200.
 
-use std::{convert::Infallible, future::ready, sync::Arc};
+use std::{convert::Infallible, future::ready};
 
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE},
 };
 use tower::{Layer, service_fn};
-use tower_bearer::{
-    BearerAuthLayer, BearerToken, StaticToken, TokenFuture, TokenReplaced, TokenSource,
-};
+use tower_bearer::{BearerAuthLayer, StaticToken, TokenReplaced};
 
 use crate::{
     allocator::allocations_in,
-    support::{Asking, Req, Res, Server, get, send, status, token},
+    support::{AnyLayer, Asking, Req, Res, Server, get, marks, send, status, token},
 };
 
 const URI: &str = "https://api.example.com/grpc.health.v1.Health/Check";
@@ -28,39 +26,10 @@ fn trailers_only(content_type: &str, grpc_status: &str) -> Res {
         .unwrap()
 }
 
+type Settings = fn(AnyLayer) -> AnyLayer;
+
 fn unauthenticated() -> Res {
     trailers_only("application/grpc", "16")
-}
-
-type Source = Arc<dyn TokenSource>;
-type Settings = fn(BearerAuthLayer<Source>) -> BearerAuthLayer<Source>;
-
-/// A token, and a source that has it at once or has it waited for.
-fn ours(at_once: bool) -> (BearerToken, Source) {
-    let ours = token("ours");
-    let source = ours.clone();
-    if at_once {
-        return (ours, Arc::new(StaticToken::new(source)));
-    }
-    let source = Asking(move || TokenFuture::pending(ready(Ok(source.clone()))));
-    (ours, Arc::new(source))
-}
-
-/// Whether a response marks the token that was sent.
-fn marks(settings: Settings, response: &Res) -> bool {
-    let [at_once, waited_for] = [true, false].map(|at_once| {
-        let (ours, source) = ours(at_once);
-        let response = response.clone();
-        let server = Server::answering(move |_| response.clone());
-        let layer = settings(BearerAuthLayer::new(source));
-        send(&mut layer.layer(server), get(URI)).unwrap();
-        ours.is_rejected()
-    });
-    assert_eq!(
-        at_once, waited_for,
-        "with a token at once and one waited for"
-    );
-    at_once
 }
 
 #[test]

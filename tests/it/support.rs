@@ -21,11 +21,16 @@ use futures::{
     task::{ArcWake, noop_waker_ref, waker},
 };
 use http::{Request, Response, StatusCode};
-use tower::Service;
-use tower_bearer::{BearerToken, BoxError, Error, SourceError, TokenFuture, TokenSource};
+use tower::{Layer, Service};
+use tower_bearer::{
+    BearerAuthLayer, BearerToken, BoxError, Error, SourceError, StaticToken, TokenFuture,
+    TokenSource,
+};
 
 pub(crate) type Req = Request<String>;
 pub(crate) type Res = Response<String>;
+/// With a source of any type.
+pub(crate) type AnyLayer = BearerAuthLayer<Arc<dyn TokenSource>>;
 
 pub(crate) fn token(text: &str) -> BearerToken {
     BearerToken::new(text).unwrap()
@@ -59,6 +64,31 @@ pub(crate) fn ours(error: &BoxError) -> &Error {
     error
         .downcast_ref()
         .unwrap_or_else(|| panic!("not an error of this crate: {error:?}"))
+}
+
+/// Whether a response marks the token that was sent, by a layer with these settings.
+pub(crate) fn marks(settings: impl Fn(AnyLayer) -> AnyLayer, response: &Res) -> bool {
+    let [at_once, waited_for] = [true, false].map(|at_once| {
+        let ours = token("ours");
+        let source = ours.clone();
+        let source: Arc<dyn TokenSource> = if at_once {
+            Arc::new(StaticToken::new(source))
+        } else {
+            Arc::new(Asking(move || {
+                TokenFuture::pending(ready(Ok(source.clone())))
+            }))
+        };
+        let response = response.clone();
+        let server = Server::answering(move |_| response.clone());
+        let mut service = settings(AnyLayer::new(source)).layer(server);
+        send(&mut service, get("https://api.example.com/v1")).unwrap();
+        ours.is_rejected()
+    });
+    assert_eq!(
+        at_once, waited_for,
+        "with a token at once and one waited for"
+    );
+    at_once
 }
 
 /// Sends one request through a service that is ready, and takes a response that is there at once.

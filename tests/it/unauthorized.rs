@@ -1,11 +1,8 @@
 //! Which responses mark a token as rejected, and which token they mark.
 
-use std::{
-    future::ready,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use http::{
@@ -13,9 +10,11 @@ use http::{
     header::{AUTHORIZATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE},
 };
 use tower::{Layer, Service};
-use tower_bearer::{BearerAuthLayer, RotatingToken, StaticToken, TokenFuture, TokenSource};
+use tower_bearer::{BearerAuthLayer, RotatingToken, StaticToken};
 
-use crate::support::{Asking, Req, Res, Server, Task, get, make_ready, send, status, text, token};
+use crate::support::{
+    self, Asking, Req, Res, Server, Task, get, make_ready, send, status, text, token,
+};
 
 const URI: &str = "https://api.example.com/v1";
 
@@ -25,27 +24,7 @@ fn unauthorized() -> Res {
 
 /// Whether a response marks the token that was sent under `header`.
 fn marks(header: &HeaderName, response: &Res) -> bool {
-    let [at_once, waited_for] = [true, false].map(|at_once| {
-        let ours = token("ours");
-        let source = ours.clone();
-        let source: Arc<dyn TokenSource> = if at_once {
-            Arc::new(StaticToken::new(source))
-        } else {
-            Arc::new(Asking(move || {
-                TokenFuture::pending(ready(Ok(source.clone())))
-            }))
-        };
-        let response = response.clone();
-        let server = Server::answering(move |_| response.clone());
-        let layer = BearerAuthLayer::new(source).header_name(header.clone());
-        send(&mut layer.layer(server), get(URI)).unwrap();
-        ours.is_rejected()
-    });
-    assert_eq!(
-        at_once, waited_for,
-        "with a token at once and one waited for"
-    );
-    at_once
+    support::marks(|layer| layer.header_name(header.clone()), response)
 }
 
 /// A response with these challenges, as the origin server or the proxy sends them.

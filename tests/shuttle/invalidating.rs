@@ -2,7 +2,7 @@
 
 use shuttle::future::block_on;
 
-use crate::support::{SECOND, World, ask, check_both, go, join, number};
+use crate::support::{World, ask, check_both, go, join, number};
 
 #[test]
 fn a_refresh_and_an_invalidation_may_come_at_any_moment() {
@@ -37,14 +37,7 @@ fn whoever_comes_after_an_invalidation_does_not_get_the_old_token() {
             source.invalidate();
             ask(source)
         });
-        let callers = [(); 2].map(|()| {
-            let world = world.clone();
-            go(&source, move |source| {
-                // Past the time for which the token may be taken without the lock.
-                world.pass(2 * SECOND);
-                ask(source)
-            })
-        });
+        let callers = world.later_callers(&source);
         join(callers);
         assert_eq!(join([invalidates]), [2]);
         assert_eq!(ask(&source), 2);

@@ -70,14 +70,7 @@ fn whoever_comes_after_a_refresh_gets_its_token() {
             assert!(ask(source) >= token, "an older one");
             token
         });
-        let callers = [(); 2].map(|()| {
-            let world = world.clone();
-            go(&source, move |source| {
-                // Past the time for which the token may be taken without the lock.
-                world.pass(2 * SECOND);
-                ask(source)
-            })
-        });
+        let callers = world.later_callers(&source);
         join(callers);
         assert_eq!(join([refreshes]), [2]);
         assert_eq!(ask(&source), 2);

@@ -126,6 +126,17 @@ impl World {
         sleepers.into_iter().for_each(Waker::wake);
     }
 
+    /// Two callers who come when the token may no longer be taken without the lock.
+    pub(crate) fn later_callers(&self, source: &RefreshingToken) -> [thread::JoinHandle<usize>; 2] {
+        [(); 2].map(|()| {
+            let world = self.clone();
+            go(source, move |source| {
+                world.pass(2 * SECOND);
+                ask(source)
+            })
+        })
+    }
+
     /// What has been started in the background.
     pub(crate) fn take_tasks(&self) -> Vec<JoinHandle<()>> {
         mem::take(&mut *lock(&self.inner.tasks))

@@ -18,11 +18,11 @@ use tower_bearer::{
     BearerAuthLayer, BearerToken, ErrorKind, FileToken, ReplayRejected, RotatingToken,
     SourceErrorKind, TokenSource, source_fn,
 };
-use tower_bearer_stacks::{Cluster, copy};
+use tower_bearer_stacks::{Server, cluster};
 
 use crate::{fixed, ours, token};
 
-fn config(cluster: &Cluster) -> Config {
+fn config(cluster: &Server) -> Config {
     Config::new(cluster.url().parse().unwrap())
 }
 
@@ -30,7 +30,7 @@ fn http() -> HttpClient<HttpConnector, Body> {
     HttpClient::builder(TokioExecutor::new()).build_http()
 }
 
-fn client<T: TokenSource>(cluster: &Cluster, layer: BearerAuthLayer<T>) -> Client {
+fn client<T: TokenSource>(cluster: &Server, layer: BearerAuthLayer<T>) -> Client {
     let config = config(cluster);
     let stack = ServiceBuilder::new()
         .layer(config.base_uri_layer())
@@ -48,7 +48,7 @@ async fn pods(client: &Client) -> kube::Result<Vec<String>> {
 
 #[tokio::test]
 async fn calls_carry_the_token_in_place_of_kubes_own() {
-    let cluster = Cluster::start("first").await.unwrap();
+    let cluster = cluster::start("first").await.unwrap();
     let source = RotatingToken::new(token("first"));
     let client = client(&cluster, BearerAuthLayer::new(source.clone()));
     assert_eq!(pods(&client).await.unwrap(), ["the-only-pod"]);
@@ -60,7 +60,7 @@ async fn calls_carry_the_token_in_place_of_kubes_own() {
 
 #[tokio::test]
 async fn a_401_is_kubes_error_and_marks_the_token() {
-    let cluster = Cluster::start("another").await.unwrap();
+    let cluster = cluster::start("another").await.unwrap();
     let ours = token("ours");
     let source = RotatingToken::new(ours.clone());
     let client = client(&cluster, BearerAuthLayer::new(source));
@@ -73,7 +73,7 @@ async fn a_401_is_kubes_error_and_marks_the_token() {
 
 #[tokio::test]
 async fn a_service_accounts_token_that_is_replaced_on_disk_costs_no_failed_call() {
-    let cluster = Cluster::start("first").await.unwrap();
+    let cluster = cluster::start("first").await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("token");
     fs::write(&path, "first\n").unwrap();
@@ -81,7 +81,7 @@ async fn a_service_accounts_token_that_is_replaced_on_disk_costs_no_failed_call(
     let layer = BearerAuthLayer::new(FileToken::new(&path).unwrap());
     let stack = ServiceBuilder::new()
         .layer(config.base_uri_layer())
-        .layer(RetryLayer::new(ReplayRejected::with_clone(copy)))
+        .layer(RetryLayer::new(ReplayRejected::with_clone(cluster::copy)))
         .layer(layer.for_origin(cluster.url()).unwrap().replay_rejected())
         .service(http());
     let client = ClientBuilder::new(stack, "default").build();
@@ -105,7 +105,7 @@ fn the_copy_that_is_sent_again_is_the_whole_request() {
         .extension("of the caller")
         .body(Body::from(b"pod".to_vec()))
         .unwrap();
-    let copied = copy(&request).unwrap();
+    let copied = cluster::copy(&request).unwrap();
     assert_eq!(copied.method(), request.method());
     assert_eq!(copied.uri(), request.uri());
     assert_eq!(copied.version(), request.version());
@@ -116,7 +116,7 @@ fn the_copy_that_is_sent_again_is_the_whole_request() {
 
 #[tokio::test]
 async fn the_layer_belongs_below_the_base_uri_where_it_sees_the_cluster() {
-    let cluster = Cluster::start("ours").await.unwrap();
+    let cluster = cluster::start("ours").await.unwrap();
     let layer = BearerAuthLayer::new(fixed("ours"));
     let here = layer.clone().for_origin(cluster.url()).unwrap();
     let elsewhere = layer.for_origin("https://cluster.example.com").unwrap();
@@ -149,7 +149,7 @@ async fn a_plaintext_cluster_on_another_machine_gets_no_token() {
 
 #[tokio::test]
 async fn why_there_is_no_token_is_in_the_chain_of_kubes_error() {
-    let cluster = Cluster::start("ours").await.unwrap();
+    let cluster = cluster::start("ours").await.unwrap();
     let source = source_fn(|| async { Err::<BearerToken, _>("the vault is sealed") });
     let client = client(&cluster, BearerAuthLayer::new(source));
     let error = pods(&client).await.unwrap_err();

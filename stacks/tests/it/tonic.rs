@@ -21,7 +21,7 @@ use tower_bearer::{
     BearerAuth, BearerAuthLayer, BearerToken, BoxError, ErrorKind, RefreshingToken, RotatingToken,
     SourceErrorKind, TokenSource, source_fn,
 };
-use tower_bearer_stacks::HealthServer;
+use tower_bearer_stacks::{Server, health};
 
 use crate::{fixed, ours, token};
 
@@ -29,7 +29,7 @@ const ALL: HealthCheckRequest = HealthCheckRequest {
     service: String::new(),
 };
 
-fn channel(server: &HealthServer) -> Channel {
+fn channel(server: &Server) -> Channel {
     let endpoint = Endpoint::from_shared(server.url().to_owned());
     endpoint.unwrap().connect_lazy()
 }
@@ -37,7 +37,7 @@ fn channel(server: &HealthServer) -> Channel {
 type Client<T> = HealthClient<BearerAuth<Channel, T>>;
 
 /// A client that tells the layer where it goes.
-fn client<T: TokenSource>(server: &HealthServer, layer: &BearerAuthLayer<T>) -> Client<T> {
+fn client<T: TokenSource>(server: &Server, layer: &BearerAuthLayer<T>) -> Client<T> {
     let origin = server.url().parse().unwrap();
     HealthClient::with_origin(layer.layer(channel(server)), origin)
 }
@@ -58,7 +58,7 @@ fn numbered() -> RefreshingToken {
 
 #[tokio::test]
 async fn calls_over_a_channel_carry_the_token() {
-    let server = HealthServer::start("ours").await.unwrap();
+    let server = health::start("ours").await.unwrap();
     let refused = HealthClient::new(channel(&server)).check(ALL).await;
     assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
 
@@ -71,7 +71,7 @@ async fn calls_over_a_channel_carry_the_token() {
 
 #[tokio::test]
 async fn a_refused_call_marks_its_token_so_that_the_next_has_another() {
-    let server = HealthServer::start("number-2").await.unwrap();
+    let server = health::start("number-2").await.unwrap();
     let mut client = client(&server, &BearerAuthLayer::new(numbered()).grpc());
     assert_eq!(check(&mut client).await, Err(Code::Unauthenticated));
     assert_eq!(check(&mut client).await, Ok(()));
@@ -80,7 +80,7 @@ async fn a_refused_call_marks_its_token_so_that_the_next_has_another() {
 
 #[tokio::test]
 async fn a_refused_call_marks_nothing_unless_the_layer_is_told_that_it_is_grpc() {
-    let server = HealthServer::start("number-2").await.unwrap();
+    let server = health::start("number-2").await.unwrap();
     let mut client = client(&server, &BearerAuthLayer::new(numbered()));
     for _ in 0..2 {
         assert_eq!(check(&mut client).await, Err(Code::Unauthenticated));
@@ -90,7 +90,7 @@ async fn a_refused_call_marks_nothing_unless_the_layer_is_told_that_it_is_grpc()
 
 #[tokio::test]
 async fn calls_that_go_well_or_fail_for_other_reasons_mark_nothing() {
-    let server = HealthServer::start("ours").await.unwrap();
+    let server = health::start("ours").await.unwrap();
     let ours = token("ours");
     let layer = BearerAuthLayer::new(RotatingToken::new(ours.clone())).grpc();
     check(&mut client(&server, &layer)).await.unwrap();
@@ -108,7 +108,7 @@ async fn calls_that_go_well_or_fail_for_other_reasons_mark_nothing() {
 
 #[tokio::test]
 async fn a_status_in_trailers_marks_nothing_and_the_caller_can() {
-    let server = HealthServer::start("number-1").await.unwrap();
+    let server = health::start("number-1").await.unwrap();
     let source = numbered();
     let mut client = client(&server, &BearerAuthLayer::new(source.clone()).grpc());
 
@@ -127,7 +127,7 @@ async fn a_status_in_trailers_marks_nothing_and_the_caller_can() {
 
 #[tokio::test]
 async fn a_client_with_its_origin_is_held_to_the_rules_for_origins() {
-    let server = HealthServer::start("ours").await.unwrap();
+    let server = health::start("ours").await.unwrap();
     let layer = BearerAuthLayer::new(fixed("ours"));
     let here = layer.clone().for_origin(server.url()).unwrap();
     let elsewhere = layer.for_origin("https://api.example.com").unwrap();
@@ -143,7 +143,7 @@ async fn a_client_with_its_origin_is_held_to_the_rules_for_origins() {
 
 #[tokio::test]
 async fn a_client_with_its_origin_sends_no_token_in_plaintext_to_another_machine() {
-    let server = HealthServer::start("ours").await.unwrap();
+    let server = health::start("ours").await.unwrap();
     let layer = BearerAuthLayer::new(fixed("ours"));
     let origin = "http://api.example.com".parse().unwrap();
     let mut client = HealthClient::with_origin(layer.layer(channel(&server)), origin);
@@ -154,7 +154,7 @@ async fn a_client_with_its_origin_sends_no_token_in_plaintext_to_another_machine
 
 #[tokio::test]
 async fn why_there_is_no_token_is_in_the_chain_of_the_status() {
-    let server = HealthServer::start("ours").await.unwrap();
+    let server = health::start("ours").await.unwrap();
     let source = source_fn(|| async { Err::<BearerToken, _>("the vault is sealed") });
     let mut client = client(&server, &BearerAuthLayer::new(source));
     let status = client.check(ALL).await.unwrap_err();
@@ -191,7 +191,7 @@ async fn a_stack_is_boxed_so_that_its_type_has_no_parameter() {
     type Boxed =
         tower::util::BoxCloneSyncService<http::Request<Body>, http::Response<Body>, BoxError>;
 
-    let server = HealthServer::start("ours").await.unwrap();
+    let server = health::start("ours").await.unwrap();
     let stack = BearerAuthLayer::new(fixed("ours")).layer(channel(&server));
     let mut client: HealthClient<Boxed> = HealthClient::new(Boxed::new(stack));
     client.check(ALL).await.unwrap();
