@@ -104,7 +104,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-fn row<T: TokenSource>(
+fn row<T: TokenSource + 'static>(
     name: &str,
     rotated: bool,
     shared: Option<&Versioned>,
@@ -128,7 +128,7 @@ fn row<T: TokenSource>(
     );
 }
 
-fn measure<T: TokenSource>(sources: Vec<T>, rotated: Option<&Versioned>) -> Measured {
+fn measure<T: TokenSource + 'static>(sources: Vec<T>, rotated: Option<&Versioned>) -> Measured {
     let start = Barrier::new(sources.len());
     let done = AtomicBool::new(false);
     thread::scope(|scope| {

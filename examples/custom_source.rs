@@ -17,7 +17,7 @@ impl TokenSource for Tenant {
         let Self(name, kept) = self.clone();
         match kept.load_full().filter(|token| !token.is_rejected()) {
             Some(token) => TokenFuture::ready(Ok((*token).clone())),
-            None => TokenFuture::pending(async move {
+            None => TokenFuture::boxed(async move {
                 let token = read_keyring(name).await?;
                 kept.store(Some(token.clone().into()));
                 Ok(token)

@@ -1,4 +1,4 @@
-//! The layer as a middleware of reqwest-middleware, against a server of its own on loopback: replay,
+//! The layer as a middleware of reqwest-middleware, against a server of its own on loopback: retry,
 //! retries above it, and a redirect that may not take the token along.
 //!
 //! `cargo run --example reqwest_middleware --features reqwest-middleware`
@@ -35,7 +35,7 @@ async fn main() -> Result<(), BoxError> {
     });
     let auth = BearerAuthLayer::new(source)
         .for_origin(&url)?
-        .replay_rejected();
+        .retry_rejected();
     // reqwest leaves a header on, or brings it back, on some of the ways that lead elsewhere.
     let within_the_origin = Policy::custom(|attempt| {
         if attempt.url().origin() == attempt.previous()[0].origin() {

@@ -19,7 +19,7 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, retry::RetryLayer};
-use tower_bearer::{BearerAuthLayer, BearerToken, RefreshingToken, ReplayRejected};
+use tower_bearer::{BearerAuthLayer, BearerToken, RefreshingToken, RetryRejected};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -38,11 +38,11 @@ async fn main() -> Result<(), BoxError> {
         BearerToken::new(format!("token-{number}"))
     })
     // A server that takes nothing costs no more than this. Long, for a machine that is very slow.
-    .min_refresh_interval(HOUR, HOUR)
+    .rejection_backoff(HOUR, HOUR)
     .build();
     let mut client = ServiceBuilder::new()
-        .layer(RetryLayer::new(ReplayRejected::new()))
-        .layer(BearerAuthLayer::new(source).replay_rejected())
+        .layer(RetryLayer::new(RetryRejected::new()))
+        .layer(BearerAuthLayer::new(source).retry_rejected())
         .service(Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>());
 
     for (what, path, first_valid, expected) in [

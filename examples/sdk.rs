@@ -66,7 +66,7 @@ mod acme {
         /// # Errors
         ///
         /// If `url` is not a scheme, a host and a port.
-        pub fn new(url: &str, source: impl TokenSource) -> Result<Self, BoxError> {
+        pub fn new(url: &str, source: impl TokenSource + 'static) -> Result<Self, BoxError> {
             let source: Arc<dyn TokenSource> = Arc::new(source);
             // The token is for this API: a redirect of the server cannot take it elsewhere.
             let stack = ServiceBuilder::new()

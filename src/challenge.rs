@@ -17,10 +17,10 @@ pub(crate) enum Audience {
 
 impl Audience {
     /// A proxy answers in HTTP, whatever goes through it.
-    pub(crate) fn of(header: &HeaderName, grpc: bool) -> Self {
+    pub(crate) fn of(header: &HeaderName, grpc_status: bool) -> Self {
         if header == PROXY_AUTHORIZATION {
             Self::Proxy
-        } else if grpc {
+        } else if grpc_status {
             Self::Grpc
         } else {
             Self::Origin

@@ -17,7 +17,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// fn is_ours_to_retry(error: &BoxError) -> bool {
 ///     error
 ///         .downcast_ref::<Error>()
-///         .is_some_and(|error| error.kind() == ErrorKind::Source)
+///         .is_some_and(|error| error.kind() == ErrorKind::NoToken)
 /// }
 /// ```
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Error {
 
 #[derive(Debug)]
 enum Cause {
-    Source(SourceError),
+    NoToken(SourceError),
     InsecureTransport { scheme: String, host: String },
     Finished,
 }
@@ -37,17 +37,17 @@ enum Cause {
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The token source has no token. `source()` is its [`SourceError`].
-    Source,
+    NoToken,
     /// The token would have crossed the network in plaintext.
     InsecureTransport,
     /// The response future was polled again after it had given the error that stopped the request, or
-    /// a response that was [held back](crate::BearerAuthLayer::replay_rejected).
+    /// a response that was [held back](crate::BearerAuthLayer::retry_rejected).
     Finished,
 }
 
 impl Error {
     pub(crate) fn no_token(error: SourceError) -> Self {
-        let cause = Cause::Source(error);
+        let cause = Cause::NoToken(error);
         Self { cause }
     }
 
@@ -69,7 +69,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self.cause {
-            Cause::Source(_) => ErrorKind::Source,
+            Cause::NoToken(_) => ErrorKind::NoToken,
             Cause::InsecureTransport { .. } => ErrorKind::InsecureTransport,
             Cause::Finished => ErrorKind::Finished,
         }
@@ -79,7 +79,7 @@ impl Error {
     #[must_use]
     pub fn source_error(&self) -> Option<&SourceError> {
         match &self.cause {
-            Cause::Source(error) => Some(error),
+            Cause::NoToken(error) => Some(error),
             _ => None,
         }
     }
@@ -88,7 +88,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
-            Cause::Source(_) => f.write_str("no bearer token for the request"),
+            Cause::NoToken(_) => f.write_str("no bearer token for the request"),
             Cause::InsecureTransport { scheme, host } => write!(
                 f,
                 "refused to send a bearer token over plaintext {scheme} to {host}: use https"

@@ -55,7 +55,7 @@ pin_project! {
 #[expect(clippy::large_enum_variant, reason = "it is in a box whichever it is")]
 enum Rare<S, R, B> {
     WaitingForToken(Waiting<S, B>),
-    /// Only where rejected requests are to be replayed.
+    /// Only where rejected requests are to be retried.
     WaitingForReplacement(HeldBack<R>),
     /// The request was not sent. The error is taken by the first poll.
     NotSent(Option<Error>),
@@ -95,12 +95,12 @@ struct HeldBack<R> {
 /// How responses are read if not as usual. In an `Arc`, it takes one word in each future.
 pub(crate) struct Special {
     audience: Audience,
-    /// Where another token comes from, if rejected requests are to be replayed.
+    /// Where another token comes from, if rejected requests are to be retried.
     replacements: Option<Arc<dyn TokenSource>>,
 }
 
 impl Special {
-    /// `None` is as usual: an origin server judges the token, and nothing is replayed.
+    /// `None` is as usual: an origin server judges the token, and nothing is retried.
     pub(crate) fn new(
         audience: Audience,
         replacements: Option<Arc<dyn TokenSource>>,
@@ -116,9 +116,9 @@ impl Special {
 }
 
 /// In the extensions of a response that rejected its token, if the source has another by now: the
-/// request is worth replaying.
+/// request is worth retrying.
 ///
-/// Only there with [`BearerAuthLayer::replay_rejected`](crate::BearerAuthLayer::replay_rejected).
+/// Only there with [`BearerAuthLayer::retry_rejected`](crate::BearerAuthLayer::retry_rejected).
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct TokenReplaced;

@@ -54,18 +54,20 @@ impl<T: TokenSource> BearerAuthLayer<T> {
             replacements: None,
         }
     }
+}
 
-    /// Has requests replayed whose token a server rejected, once, if the source has another.
+impl<T: TokenSource + 'static> BearerAuthLayer<T> {
+    /// Has requests retried whose token a server rejected, once, if the source has another.
     ///
     /// A response that rejects its token is then held back until the source has another one or has
     /// failed to get one. After that
     /// * in a Tower stack, it gets the extension [`TokenReplaced`](crate::TokenReplaced) if there is
-    ///   another token, and a retry policy above this layer replays the request:
-    ///   `ReplayRejected` (feature `retry`), or your own;
-    /// * as a `reqwest_middleware::Middleware` (feature `reqwest-middleware`), this layer replays
+    ///   another token, and a retry policy above this layer retries the request:
+    ///   `RetryRejected` (feature `retry`), or your own;
+    /// * as a `reqwest_middleware::Middleware` (feature `reqwest-middleware`), this layer retries
     ///   the request itself, if its body can be cloned.
     #[must_use]
-    pub fn replay_rejected(mut self) -> Self {
+    pub fn retry_rejected(mut self) -> Self {
         self.replacements = Some(self.source.clone());
         self
     }
@@ -106,7 +108,7 @@ impl<T> BearerAuthLayer<T> {
     /// Sends the token over plaintext http to any host, where everyone on the way can read it
     /// (RFC 6750 §5.3). Without this, only `localhost` and loopback addresses get it.
     #[must_use]
-    pub fn with_insecure_plaintext(mut self) -> Self {
+    pub fn danger_allow_plaintext(mut self) -> Self {
         self.rules.allow_plaintext = true;
         self
     }
@@ -130,7 +132,7 @@ impl<T> BearerAuthLayer<T> {
     /// # use tower_bearer::{BearerAuthLayer, BearerToken, StaticToken};
     /// # futures::executor::block_on(async {
     /// let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
-    /// let layer = BearerAuthLayer::new(StaticToken::new(token.clone())).grpc();
+    /// let layer = BearerAuthLayer::new(StaticToken::new(token.clone())).grpc_status();
     /// let channel = layer.layer(service_fn(refuse)); // yours: a `tonic::transport::Channel`
     ///
     /// channel.oneshot(Request::new(())).await?;
@@ -176,8 +178,8 @@ impl<T> BearerAuthLayer<T> {
     /// The channel keeps the deadlines as well, those of a request and of an endpoint. So the wait for
     /// a token is not in them: put Tower's `Timeout` above this layer for that.
     #[must_use]
-    pub fn grpc(mut self) -> Self {
-        self.rules.grpc = true;
+    pub fn grpc_status(mut self) -> Self {
+        self.rules.grpc_status = true;
         self
     }
 
@@ -205,7 +207,7 @@ impl<T> BearerAuthLayer<T> {
         &self.rules
     }
 
-    pub(crate) fn replays(&self) -> bool {
+    pub(crate) fn retries(&self) -> bool {
         self.replacements.is_some()
     }
 }

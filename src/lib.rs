@@ -1,9 +1,9 @@
 //! Bearer authentication for client-side Tower stacks.
 //!
 //! [`BearerAuthLayer`] wraps a service and puts `Authorization: Bearer …` on each request that may
-//! carry it. The token comes from a [`TokenSource`]: one of those in [`sources`], or
-//! your own. What this crate holds of a token is wiped when its last holder is dropped; the README
-//! lists what no crate can wipe.
+//! carry it. The token comes from a [`TokenSource`]: one of the
+//! [sources](#which-source) of this crate, or your own. Every copy of a token that this crate makes
+//! is wiped when its last holder is dropped. The README lists the copies that no crate can wipe.
 //!
 //! # Start here
 //!
@@ -46,6 +46,20 @@
 //! # Ok::<(), tower_bearer::InvalidToken>(())
 //! ```
 //!
+//! # Which source
+//!
+//! | Where the token comes from | Source |
+//! |---|---|
+//! | a text that the program has | [`StaticToken`] |
+//! | an environment variable, read once at start-up | [`EnvToken`] |
+//! | a file that something else writes and replaces | [`FileToken`] |
+//! | other code, which pushes a new token when it has one | [`RotatingToken`] |
+//! | an async function, called ahead of each expiry and when a server says 401 | [`RefreshingToken`] |
+//! | an async function, called for each request | [`source_fn`] |
+//! | where the `dx` client of DNAnexus keeps it | `Dnanexus` (feature `dnanexus`) |
+//! | the first of several that has one | [`Chain`], by [`first_of`] |
+//! | anything else | your own [`TokenSource`] |
+//!
 //! # Where the token goes
 //!
 //! * Over `http` to anything but `localhost` and loopback addresses a request is refused with
@@ -59,8 +73,8 @@
 //! The response future marks *the token that was sent* as rejected, unless the server's
 //! `WWW-Authenticate` blames something else (RFC 6750 §3.1). Sources look at the mark: so a late 401
 //! for an old token never evicts a newer one. The response is handed on as it is; to have the request
-//! replayed with another token, see [`replay_rejected`](BearerAuthLayer::replay_rejected). For gRPC,
-//! whose refusals are HTTP 200, see [`grpc`](BearerAuthLayer::grpc).
+//! retried with another token, see [`retry_rejected`](BearerAuthLayer::retry_rejected). For gRPC,
+//! whose refusals are HTTP 200, see [`grpc_status`](BearerAuthLayer::grpc_status).
 //!
 //! # Features
 //!
@@ -68,7 +82,7 @@
 //! |---|---|---|
 //! | `tokio` | yes | `TokioRuntime`, for sources that fetch in the background |
 //! | `dnanexus` | no | `Dnanexus`, the token and the API server of a DNAnexus user or job |
-//! | `retry` | no | `ReplayRejected`, a policy for Tower's `Retry` |
+//! | `retry` | no | `RetryRejected`, a policy for Tower's `Retry` |
 //! | `reqwest-middleware` | no | [`BearerAuthLayer`] as a `reqwest_middleware::Middleware` |
 //! | `tracing` | no | events for fetches, rejections, back-off and refusals, without secrets |
 //!
@@ -88,14 +102,14 @@ mod runtime;
 mod scope;
 mod service;
 mod source;
-pub mod sources;
+mod sources;
 mod sync;
 mod token;
 mod trace;
 
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
-pub use crate::retry::ReplayRejected;
+pub use crate::retry::RetryRejected;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use crate::runtime::TokioRuntime;
@@ -111,7 +125,7 @@ pub use crate::{
     service::BearerAuth,
     source::{SourceError, SourceErrorKind, SourceFn, TokenFuture, TokenSource, source_fn},
     sources::{
-        Chain, EnvToken, FileToken, FileTokenBuilder, Link, RefreshingToken,
+        Chain, EnvToken, FileToken, FileTokenBuilder, IntoSource, RefreshingToken,
         RefreshingTokenBuilder, RotatingToken, StaticToken, first_of,
     },
     token::{BearerToken, InvalidToken, InvalidTokenKind, TokenText},

@@ -28,11 +28,11 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # Replay
+/// # Retry
 ///
-/// With [`replay_rejected`](BearerAuthLayer::replay_rejected), a request whose token was rejected is
+/// With [`retry_rejected`](BearerAuthLayer::retry_rejected), a request whose token was rejected is
 /// sent once more, if the source has another and the body can be cloned, which a stream cannot. If a
-/// redirect was followed before the rejection, the replay starts from the first URL, and only if the
+/// redirect was followed before the rejection, the retry starts from the first URL, and only if the
 /// method is idempotent: a server that redirects a POST may have acted on it.
 ///
 /// reqwest does not tell that it followed a redirect which led back to the first URL, as that of a
@@ -42,8 +42,8 @@ use crate::{
 /// # Retries
 ///
 /// Put `reqwest-retry` above, which is before: `.with(retry).with(auth)`. Then each try gets the
-/// token of its time, and may be replayed once. Below, all tries carry the token of the first, and a
-/// replay has as many tries again.
+/// token of its time, and may be retried once. Below, all tries carry the token of the first, and a
+/// retry has as many tries again.
 ///
 /// In neither place does it retry a 401, a request that was refused, or one that the source had no
 /// token for. It takes no streaming body at all, and it wraps this crate's error in its own.
@@ -92,10 +92,10 @@ use crate::{
 /// `Policy::none()` does the same for every redirect. `https_only(true)` makes one to plaintext an
 /// error, and lets the token go to other https hosts.
 ///
-/// The 401 of another origin marks and replays nothing. A redirect that leads away and back arrives
+/// The 401 of another origin marks and retries nothing. A redirect that leads away and back arrives
 /// without the token, and the 401 that it earns there is taken for a rejection.
 #[async_trait]
-impl<T: TokenSource> Middleware for BearerAuthLayer<T> {
+impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
     async fn handle(
         &self,
         mut request: Request,
@@ -121,8 +121,8 @@ impl<T: TokenSource> Middleware for BearerAuthLayer<T> {
         // A response's URL has none.
         sent_to.set_fragment(None);
         let token = self.source().token().await.map_err(no_token)?;
-        // In a box, as the replay is: what they take would be moved with each request.
-        let again = self.replays().then(|| request.try_clone()).flatten();
+        // In a box, as the retry is: what they take would be moved with each request.
+        let again = self.retries().then(|| request.try_clone()).flatten();
         let again = again.map(Box::new);
         rules.attach(request.headers_mut(), &token);
         let response = next.clone().run(request, extensions).await?;
@@ -132,7 +132,7 @@ impl<T: TokenSource> Middleware for BearerAuthLayer<T> {
         match again {
             Some(again) => {
                 let sent = Sent { token, to: sent_to };
-                Box::pin(self.replay(*again, sent, response, extensions, next)).await
+                Box::pin(self.retry(*again, sent, response, extensions, next)).await
             }
             None => Ok(response),
         }
@@ -147,7 +147,7 @@ struct Sent {
 
 impl<T: TokenSource> BearerAuthLayer<T> {
     /// Sends a request again, if the source has another token than the one that was rejected.
-    async fn replay(
+    async fn retry(
         &self,
         mut request: Request,
         rejected: Sent,

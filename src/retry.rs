@@ -1,4 +1,4 @@
-//! Replays a request whose token was rejected: [`ReplayRejected`], a policy for Tower's `Retry`.
+//! Retries a request whose token was rejected: [`RetryRejected`], a policy for Tower's `Retry`.
 
 use std::{
     fmt,
@@ -10,40 +10,40 @@ use tower::retry::Policy;
 
 use crate::future::TokenReplaced;
 
-/// A [`Policy`] that replays a request once, if a server rejected the token that was sent and the
+/// A [`Policy`] that retries a request once, if a server rejected the token that was sent and the
 /// source has another.
 ///
 /// It goes above a [`BearerAuthLayer`](crate::BearerAuthLayer) with
-/// [`replay_rejected`](crate::BearerAuthLayer::replay_rejected), which tells it both.
+/// [`retry_rejected`](crate::BearerAuthLayer::retry_rejected), which tells it both.
 ///
 /// ```
 /// use tower::{ServiceBuilder, retry::RetryLayer};
-/// use tower_bearer::{BearerAuthLayer, ReplayRejected, RotatingToken};
+/// use tower_bearer::{BearerAuthLayer, RetryRejected, RotatingToken};
 ///
 /// let stack = ServiceBuilder::new()
 ///     // For requests with a `String` for a body.
-///     .layer(RetryLayer::new(ReplayRejected::<String>::new()))
-///     .layer(BearerAuthLayer::new(RotatingToken::empty()).replay_rejected());
+///     .layer(RetryLayer::new(RetryRejected::<String>::new()))
+///     .layer(BearerAuthLayer::new(RotatingToken::empty()).retry_rejected());
 /// ```
 ///
 /// # Order
 ///
-/// Below that layer it replays nothing. What other layers do above it, between the two, or below the
+/// Below that layer it retries nothing. What other layers do above it, between the two, or below the
 /// layer:
 ///
 /// | | above | between | below |
 /// |---|---|---|---|
 /// | `Timeout` | covers both tries | covers each try | covers each try |
-/// | … and the wait for the other token | yes | yes, and what timed out is not replayed | no |
+/// | … and the wait for the other token | yes | yes, and what timed out is not retried | no |
 /// | `ConcurrencyLimit` | one place for both tries | a place for each try | a place for each try |
 /// | … during the wait for the other token | is taken | is taken | is free |
-/// | `LoadShed` | sheds no replay | may shed the replay | may shed the replay |
+/// | `LoadShed` | sheds no retry | may shed the retry | may shed the retry |
 /// | `Buffer` | serves others during that wait | the same | the same |
-/// | `FollowRedirect` | replays one hop | replays the first hop, too | replays the first hop, too |
+/// | `FollowRedirect` | retries one hop | retries the first hop, too | retries the first hop, too |
 /// | … the 401 of a foreign host, with `for_origin` | says nothing | says nothing | **marks the token** |
 ///
 /// So put a redirect follower above: elsewhere, a POST that a server has acted on is sent again
-/// because the page after it rejects the token. In each of these orders a request is replayed at
+/// because the page after it rejects the token. In each of these orders a request is retried at
 /// most once, and with [`for_origin`](crate::BearerAuthLayer::for_origin) no token goes to a foreign
 /// host, if a redirect follower below takes it off [as it has to](crate::BearerAuthLayer::for_origin).
 ///
@@ -53,14 +53,14 @@ use crate::future::TokenReplaced;
 ///
 /// ```
 /// use http::Request;
-/// use tower_bearer::ReplayRejected;
+/// use tower_bearer::RetryRejected;
 ///
 /// enum Body {
 ///     Buffered(String),
 ///     Streamed,
 /// }
 ///
-/// let policy = ReplayRejected::with_clone(|request: &Request<Body>| match request.body() {
+/// let policy = RetryRejected::with_clone(|request: &Request<Body>| match request.body() {
 ///     Body::Buffered(text) => {
 ///         let mut clone = Request::new(Body::Buffered(text.clone()));
 ///         *clone.method_mut() = request.method().clone();
@@ -73,37 +73,37 @@ use crate::future::TokenReplaced;
 ///     Body::Streamed => None,
 /// });
 /// ```
-pub struct ReplayRejected<B> {
+pub struct RetryRejected<B> {
     clone: fn(&Request<B>) -> Option<Request<B>>,
-    replayed: bool,
+    retried: bool,
 }
 
-impl<B: Clone> ReplayRejected<B> {
-    /// Replays requests with a body that is `Clone`.
+impl<B: Clone> RetryRejected<B> {
+    /// Retries requests with a body that is `Clone`.
     #[must_use]
     pub fn new() -> Self {
         Self::with_clone(|request| Some(request.clone()))
     }
 }
 
-impl<B: Clone> Default for ReplayRejected<B> {
+impl<B: Clone> Default for RetryRejected<B> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<B> ReplayRejected<B> {
-    /// Replays those requests that `clone` gives a copy of. A streaming body has none.
+impl<B> RetryRejected<B> {
+    /// Retries those requests that `clone` gives a copy of. A streaming body has none.
     #[must_use]
     pub fn with_clone(clone: fn(&Request<B>) -> Option<Request<B>>) -> Self {
         Self {
             clone,
-            replayed: false,
+            retried: false,
         }
     }
 }
 
-impl<B, R, E> Policy<Request<B>, Response<R>, E> for ReplayRejected<B> {
+impl<B, R, E> Policy<Request<B>, Response<R>, E> for RetryRejected<B> {
     type Future = Ready<()>;
 
     fn retry(
@@ -113,29 +113,29 @@ impl<B, R, E> Policy<Request<B>, Response<R>, E> for ReplayRejected<B> {
     ) -> Option<Self::Future> {
         let response = result.as_ref().ok()?;
         response.extensions().get::<TokenReplaced>()?;
-        self.replayed = true;
+        self.retried = true;
         Some(ready(()))
     }
 
     /// Tower's `Retry` asks for a copy before each try, and clones the policy for each request.
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
-        if self.replayed {
+        if self.retried {
             return None;
         }
         (self.clone)(request)
     }
 }
 
-impl<B> Clone for ReplayRejected<B> {
+impl<B> Clone for RetryRejected<B> {
     fn clone(&self) -> Self {
         Self { ..*self }
     }
 }
 
-impl<B> fmt::Debug for ReplayRejected<B> {
+impl<B> fmt::Debug for RetryRejected<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplayRejected")
-            .field("replayed", &self.replayed)
+        f.debug_struct("RetryRejected")
+            .field("retried", &self.retried)
             .finish_non_exhaustive()
     }
 }

@@ -159,7 +159,7 @@ pub(crate) struct Rules {
     pub(crate) keep_existing: bool,
     pub(crate) allow_plaintext: bool,
     /// Whether responses are read as gRPC's, too.
-    pub(crate) grpc: bool,
+    pub(crate) grpc_status: bool,
     /// None given: any.
     origins: Vec<Origin>,
 }
@@ -170,7 +170,7 @@ impl Default for Rules {
             header: AUTHORIZATION,
             keep_existing: false,
             allow_plaintext: false,
-            grpc: false,
+            grpc_status: false,
             origins: Vec::new(),
         }
     }
@@ -184,7 +184,7 @@ impl Rules {
 
     /// Who judges the token.
     pub(crate) fn audience(&self) -> Audience {
-        Audience::of(&self.header, self.grpc)
+        Audience::of(&self.header, self.grpc_status)
     }
 
     /// Whether any request over https gets the token.

@@ -18,7 +18,7 @@ use crate::token::{BearerToken, InvalidToken};
 
 /// Hands out the token to use now, or a future of it.
 ///
-/// `token` is called once for each request, and where rejected requests are replayed once more for
+/// `token` is called once for each request, and where rejected requests are retried once more for
 /// each of those. It is called from many threads at a time: it must not block, and it should not hold
 /// a lock for longer than it takes to copy a pointer.
 /// A future that it returns may be dropped at any point: that must not lose a token for anybody else.
@@ -28,7 +28,7 @@ use crate::token::{BearerToken, InvalidToken};
 /// # A source of your own
 ///
 /// Return [`TokenFuture::ready`] when the token is at hand, which costs no allocation, and
-/// [`TokenFuture::pending`] when it is not. For a source that always has to wait there is
+/// [`TokenFuture::boxed`] when it is not. For a source that always has to wait there is
 /// [`source_fn`].
 ///
 /// ```
@@ -46,7 +46,7 @@ use crate::token::{BearerToken, InvalidToken};
 ///     }
 /// }
 /// ```
-pub trait TokenSource: Send + Sync + 'static {
+pub trait TokenSource: Send + Sync {
     /// The token to use now.
     fn token(&self) -> TokenFuture;
 }
@@ -89,7 +89,7 @@ impl TokenFuture {
     }
 
     /// An answer that has to be waited for. Costs one allocation.
-    pub fn pending(
+    pub fn boxed(
         future: impl Future<Output = Result<BearerToken, SourceError>> + Send + 'static,
     ) -> Self {
         let state = Some(TokenState::Pending(Box::pin(future)));
@@ -177,7 +177,7 @@ where
 {
     fn token(&self) -> TokenFuture {
         let token = (self.f)();
-        TokenFuture::pending(async move {
+        TokenFuture::boxed(async move {
             let token = token.await.map_err(SourceError::failed)?;
             SourceError::unless_expired(token)
         })

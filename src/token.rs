@@ -71,14 +71,14 @@ impl BearerToken {
     /// use tower_bearer::BearerToken;
     ///
     /// assert!(BearerToken::new("id:4711").is_err());
-    /// assert!(BearerToken::opaque("id:4711").is_ok());
+    /// assert!(BearerToken::nonstandard("id:4711").is_ok());
     /// ```
     ///
     /// # Errors
     ///
     /// If the text is empty, longer than 64 KiB, or has whitespace, a control byte or a byte
     /// outside ASCII.
-    pub fn opaque(token: impl TokenText) -> Result<Self, InvalidToken> {
+    pub fn nonstandard(token: impl TokenText) -> Result<Self, InvalidToken> {
         token.with_text(|text| Self::build(text, check_visible))
     }
 

@@ -197,7 +197,7 @@ struct Ours<'a, W, V> {
 }
 
 impl<W: Fn(&str) -> bool, V: Visitor> Ours<'_, W, V> {
-    fn visit<T: TokenSource>(
+    fn visit<T: TokenSource + 'static>(
         &mut self,
         name: &str,
         source: impl Fn() -> Result<T, BoxError>,

@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// Starts a [`Chain`] with its first source.
-pub fn first_of(source: impl Link) -> Chain {
+pub fn first_of(source: impl IntoSource) -> Chain {
     Chain {
-        links: Vec::new(),
+        parts: Vec::new(),
         winner: Arc::new(AtomicUsize::new(NO_WINNER)),
     }
     .or(source)
@@ -56,19 +56,19 @@ pub fn first_of(source: impl Link) -> Chain {
 /// ```
 #[derive(Clone)]
 pub struct Chain {
-    links: Vec<AnyLink>,
-    /// An index into `links`, or [`NO_WINNER`].
+    parts: Vec<Part>,
+    /// An index into `parts`, or [`NO_WINNER`].
     winner: Arc<AtomicUsize>,
 }
 
 const NO_WINNER: usize = usize::MAX;
 
 /// What a [`Chain`] can be made of: a [`TokenSource`], or the result of trying to make one.
-pub trait Link: Sealed {}
+pub trait IntoSource: Sealed {}
 
 mod sealed {
     pub trait Sealed {
-        fn into_link(self) -> super::AnyLink;
+        fn into_part(self) -> super::Part;
     }
 }
 use sealed::Sealed;
@@ -76,29 +76,29 @@ use sealed::Sealed;
 #[derive(Clone)]
 #[doc(hidden)]
 #[expect(missing_debug_implementations, reason = "private in all but name")]
-pub enum AnyLink {
+pub enum Part {
     Source(Arc<dyn TokenSource>),
     NotMade(SourceError),
 }
 
-impl<T: TokenSource> Link for T {}
-impl<T: TokenSource> Sealed for T {
-    fn into_link(self) -> AnyLink {
-        AnyLink::Source(Arc::new(self))
+impl<T: TokenSource + 'static> IntoSource for T {}
+impl<T: TokenSource + 'static> Sealed for T {
+    fn into_part(self) -> Part {
+        Part::Source(Arc::new(self))
     }
 }
 
-impl<T: TokenSource> Link for Result<T, SourceError> {}
-impl<T: TokenSource> Sealed for Result<T, SourceError> {
-    fn into_link(self) -> AnyLink {
+impl<T: TokenSource + 'static> IntoSource for Result<T, SourceError> {}
+impl<T: TokenSource + 'static> Sealed for Result<T, SourceError> {
+    fn into_part(self) -> Part {
         match self {
-            Ok(source) => source.into_link(),
-            Err(error) => AnyLink::NotMade(error),
+            Ok(source) => source.into_part(),
+            Err(error) => Part::NotMade(error),
         }
     }
 }
 
-impl AnyLink {
+impl Part {
     fn token(&self) -> TokenFuture {
         match self {
             Self::Source(source) => source.token(),
@@ -110,8 +110,8 @@ impl AnyLink {
 impl Chain {
     /// Asks this source where none before it has anything to take a token from.
     #[must_use]
-    pub fn or(mut self, source: impl Link) -> Self {
-        self.links.push(source.into_link());
+    pub fn or(mut self, source: impl IntoSource) -> Self {
+        self.parts.push(source.into_part());
         self.winner = Arc::new(AtomicUsize::new(NO_WINNER));
         self
     }
@@ -134,10 +134,10 @@ impl Chain {
             rejected = Some((winner, token.clone()));
         }
         let mut absent = Vec::new();
-        for (index, link) in self.links.iter().enumerate() {
+        for (index, part) in self.parts.iter().enumerate() {
             let answer = match answered.take_if(|_| index == winner) {
                 Some(answer) => answer,
-                None => link.token().await,
+                None => part.token().await,
             };
             match answer {
                 Ok(token) if token.is_rejected() => {
@@ -203,22 +203,22 @@ impl TokenSource for Chain {
     /// Once there is a winner, costs what the winner does, and an atomic load.
     fn token(&self) -> TokenFuture {
         let index = self.winner.load(Ordering::Relaxed);
-        let Some(winner) = self.links.get(index) else {
-            return TokenFuture::pending(self.clone().search(index, None));
+        let Some(winner) = self.parts.get(index) else {
+            return TokenFuture::boxed(self.clone().search(index, None));
         };
         let of_winner = match winner.token().into_state() {
             TokenState::Ready(Ok(token)) if !token.is_rejected() => return token.into(),
             TokenState::Ready(result) => TokenFuture::ready(result),
-            TokenState::Pending(future) => TokenFuture::pending(future),
+            TokenState::Pending(future) => TokenFuture::boxed(future),
         };
-        TokenFuture::pending(self.clone().keep_or_search(index, of_winner))
+        TokenFuture::boxed(self.clone().keep_or_search(index, of_winner))
     }
 }
 
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Chain")
-            .field("sources", &self.links.len())
+            .field("sources", &self.parts.len())
             .finish_non_exhaustive()
     }
 }

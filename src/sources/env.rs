@@ -26,7 +26,7 @@ use crate::{
 ///
 /// ```no_run
 /// # use tower_bearer::EnvToken;
-/// let source = EnvToken::opaque("LEGACY_TOKEN")?;
+/// let source = EnvToken::nonstandard("LEGACY_TOKEN")?;
 /// # Ok::<(), tower_bearer::SourceError>(())
 /// ```
 #[derive(Clone)]
@@ -46,13 +46,13 @@ impl EnvToken {
         Self::read(name.into(), |text| BearerToken::new(text))
     }
 
-    /// Reads a token of any visible ASCII from the variable `name`, as [`BearerToken::opaque`] does.
+    /// Reads a token of any visible ASCII from the variable `name`, as [`BearerToken::nonstandard`] does.
     ///
     /// # Errors
     ///
     /// As [`new`](Self::new).
-    pub fn opaque(name: impl Into<String>) -> Result<Self, SourceError> {
-        Self::read(name.into(), |text| BearerToken::opaque(text))
+    pub fn nonstandard(name: impl Into<String>) -> Result<Self, SourceError> {
+        Self::read(name.into(), |text| BearerToken::nonstandard(text))
     }
 
     fn read(

@@ -50,7 +50,7 @@ type Parse = fn(&str) -> Result<BearerToken, InvalidToken>;
 /// use tower_bearer::FileToken;
 ///
 /// let source = FileToken::builder("/run/agent/token")
-///     .opaque()
+///     .nonstandard()
 ///     .reread_every(Duration::from_secs(5))
 ///     .build()?;
 /// # Ok::<(), tower_bearer::SourceError>(())
@@ -119,9 +119,9 @@ pub struct FileTokenBuilder {
 }
 
 impl FileTokenBuilder {
-    /// Takes any visible ASCII, as [`BearerToken::opaque`] does. Default: RFC 6750 tokens only.
-    pub fn opaque(mut self) -> Self {
-        self.parse = |text| BearerToken::opaque(text);
+    /// Takes any visible ASCII, as [`BearerToken::nonstandard`] does. Default: RFC 6750 tokens only.
+    pub fn nonstandard(mut self) -> Self {
+        self.parse = |text| BearerToken::nonstandard(text);
         self
     }
 
@@ -149,9 +149,9 @@ impl FileTokenBuilder {
         let path: Arc<Path> = self.path.into();
         let policy = Policy {
             refresh_every: Some(self.reread_every),
-            max_refresh_interval: self.reread_every,
-            min_refresh_interval: Policy::default()
-                .min_refresh_interval
+            rejection_backoff_max: self.reread_every,
+            rejection_backoff_first: Policy::default()
+                .rejection_backoff_first
                 .min(self.reread_every),
             ..Policy::default()
         };

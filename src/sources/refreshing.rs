@@ -230,9 +230,9 @@ impl RefreshingTokenBuilder {
 
     /// The least time between two fetches that replace a rejected token, at first and after any
     /// number of rejections. Default: 10 seconds and 5 minutes.
-    pub fn min_refresh_interval(mut self, first: Duration, max: Duration) -> Self {
-        self.policy.min_refresh_interval = first;
-        self.policy.max_refresh_interval = max;
+    pub fn rejection_backoff(mut self, first: Duration, max: Duration) -> Self {
+        self.policy.rejection_backoff_first = first;
+        self.policy.rejection_backoff_max = max;
         self
     }
 

@@ -88,7 +88,7 @@ impl RotatingToken {
             Ok(token) => token.into(),
             Err(next) => {
                 let (current, waiting) = (Arc::clone(&self.current), Arc::downgrade(&self.waiting));
-                TokenFuture::pending(wait(current, waiting, next))
+                TokenFuture::boxed(wait(current, waiting, next))
             }
         }
     }

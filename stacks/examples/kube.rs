@@ -14,7 +14,7 @@ use kube::{
     client::{ClientBuilder, ConfigExt},
 };
 use tower::{BoxError, ServiceBuilder, retry::RetryLayer};
-use tower_bearer::{BearerAuthLayer, FileToken, ReplayRejected};
+use tower_bearer::{BearerAuthLayer, FileToken, RetryRejected};
 use tower_bearer_stacks::cluster;
 
 #[tokio::main]
@@ -28,11 +28,11 @@ async fn main() -> Result<(), BoxError> {
 
     let auth = BearerAuthLayer::new(FileToken::new(&path)?)
         .for_origin(cluster.url())?
-        .replay_rejected();
+        .retry_rejected();
     let stack = ServiceBuilder::new()
         // Above the layer, which looks at where a request goes.
         .layer(config.base_uri_layer())
-        .layer(RetryLayer::new(ReplayRejected::with_clone(cluster::copy)))
+        .layer(RetryLayer::new(RetryRejected::with_clone(cluster::copy)))
         .layer(auth)
         // With TLS: `config.rustls_https_connector()`.
         .service(HttpClient::builder(TokioExecutor::new()).build_http());

@@ -34,7 +34,7 @@ async fn main() -> Result<(), BoxError> {
     };
     let source = RefreshingToken::builder(fetch)
         // By default, a server that refuses all costs one fetch in ten seconds. This one is right.
-        .min_refresh_interval(Duration::ZERO, Duration::ZERO)
+        .rejection_backoff(Duration::ZERO, Duration::ZERO)
         .build();
 
     let channel = Endpoint::from_shared(server.url().to_owned())?.connect_lazy();
@@ -42,7 +42,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(
             BearerAuthLayer::new(source.clone())
                 .for_origin(server.url())?
-                .grpc(),
+                .grpc_status(),
         )
         .service(channel);
     // Not `new`: the layer would see no host in the requests, and so hold the token back.

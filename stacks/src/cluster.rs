@@ -75,7 +75,7 @@ fn failure(status: StatusCode, reason: &str) -> (StatusCode, Value) {
     (status, body)
 }
 
-/// A copy of a request to send again, for `ReplayRejected::with_clone`. A stream has none.
+/// A copy of a request to send again, for `RetryRejected::with_clone`. A stream has none.
 #[must_use]
 pub fn copy(request: &Request<Body>) -> Option<Request<Body>> {
     let mut copy = Request::new(request.body().try_clone()?);

@@ -44,7 +44,7 @@ fn request(uri: &str) -> Request<()> {
 }
 
 /// Counts what a second request costs: the first may fill a cache.
-fn count<T: TokenSource>(layer: &BearerAuthLayer<T>, uri: &str) -> usize {
+fn count<T: TokenSource + 'static>(layer: &BearerAuthLayer<T>, uri: &str) -> usize {
     let mut service = layer.layer(Respond);
     let mut send = |request| {
         let mut cx = Context::from_waker(noop_waker_ref());
@@ -57,7 +57,7 @@ fn count<T: TokenSource>(layer: &BearerAuthLayer<T>, uri: &str) -> usize {
     allocations_in(|| send(request)).0
 }
 
-fn assert_none<T: TokenSource>(name: &str, source: T) {
+fn assert_none<T: TokenSource + 'static>(name: &str, source: T) {
     let layer = BearerAuthLayer::new(source);
     let scoped = layer.clone().for_origin("https://api.example.com").unwrap();
     let scoped = scoped.for_origin("http://127.0.0.1:8080").unwrap();
@@ -75,7 +75,7 @@ fn assert_none<T: TokenSource>(name: &str, source: T) {
             count(&layer.clone().keep_existing(), uri),
             count(&layer.clone().header_name(http::header::COOKIE), uri),
             count(&layer.clone().header_name(own_name.clone()), uri),
-            count(&layer.clone().replay_rejected(), uri),
+            count(&layer.clone().retry_rejected(), uri),
         ];
         assert_eq!(counts, [0; 6], "{name} {uri}");
     }
@@ -131,7 +131,7 @@ fn a_request_whose_token_is_from_the_environment_allocates_nothing() {
 #[test]
 fn a_request_that_has_to_wait_allocates_twice() {
     let token = token();
-    let source = Asking(move || TokenFuture::pending(ready(Ok(token.clone()))));
+    let source = Asking(move || TokenFuture::boxed(ready(Ok(token.clone()))));
     let layer = BearerAuthLayer::new(source);
     assert_eq!(count(&layer, "https://api.example.com/"), 2);
 }

@@ -206,7 +206,7 @@ impl TokenSource for Numbered {
         let token = token(&format!("number-{number}"));
         match number % 2 {
             0 => TokenFuture::ready(Ok(token)),
-            _ => TokenFuture::pending(ready(Ok(token))),
+            _ => TokenFuture::boxed(ready(Ok(token))),
         }
     }
 }
@@ -237,7 +237,7 @@ fn a_source_without_a_token_stops_the_request() {
             if at_once {
                 TokenFuture::ready(Err(absent()))
             } else {
-                TokenFuture::pending(ready(Err(absent())))
+                TokenFuture::boxed(ready(Err(absent())))
             }
         });
         let server = Server::ok();
@@ -245,7 +245,7 @@ fn a_source_without_a_token_stops_the_request() {
         let error = send(&mut service, get(URI)).unwrap_err();
         let error = ours(&error);
 
-        assert_eq!(error.kind(), ErrorKind::Source, "{case}");
+        assert_eq!(error.kind(), ErrorKind::NoToken, "{case}");
         let reason = error.source_error().expect(case);
         assert_eq!(reason.kind(), SourceErrorKind::Absent, "{case}");
         assert_eq!(reason.to_string(), "no token today", "{case}");
@@ -360,7 +360,7 @@ fn clones_of_a_layer_and_of_its_services_share_the_source() {
 
 #[test]
 fn a_shared_or_boxed_source_is_a_source() {
-    fn sent<T: TokenSource>(source: T) -> Vec<String> {
+    fn sent<T: TokenSource + 'static>(source: T) -> Vec<String> {
         let server = Server::ok();
         send(
             &mut BearerAuthLayer::new(source).layer(server.clone()),

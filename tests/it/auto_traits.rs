@@ -87,7 +87,7 @@ assert_impl_all!(CallerDriven: Runtime, Clone, Debug, Default);
 #[cfg(feature = "tokio")]
 assert_impl_all!(tower_bearer::TokioRuntime: Runtime, Clone, Debug, Default);
 #[cfg(feature = "retry")]
-assert_impl_all!(tower_bearer::ReplayRejected<String>: Clone, Debug, Default, Send, Sync, Unpin);
+assert_impl_all!(tower_bearer::RetryRejected<String>: Clone, Debug, Default, Send, Sync, Unpin);
 #[cfg(feature = "dnanexus")]
 assert_impl_all!(tower_bearer::Dnanexus: TokenSource, Clone, Debug, Unpin);
 

@@ -77,7 +77,7 @@ fn a_value_that_is_no_token_is_an_error_that_names_the_variable() {
             assert_eq!(source.to_string(), cause);
         }
         assert_eq!(
-            header(&EnvToken::opaque("COLON").unwrap()),
+            header(&EnvToken::nonstandard("COLON").unwrap()),
             "Bearer id:4711"
         );
     });

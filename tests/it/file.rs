@@ -245,7 +245,7 @@ fn an_opaque_token_and_another_interval_are_settings() {
     let file = Fixture::with("id:1");
     assert!(FileToken::new(file.path()).is_err());
     let source = FileToken::builder(file.path())
-        .opaque()
+        .nonstandard()
         .reread_every(SECOND)
         .runtime(file.time.clone())
         .build()

@@ -37,14 +37,14 @@ fn of_the_grpc_statuses_only_unauthenticated_marks_the_token() {
     for code in 0..100 {
         let response = trailers_only("application/grpc", &code.to_string());
         assert_eq!(
-            marks(BearerAuthLayer::grpc, &response),
+            marks(BearerAuthLayer::grpc_status, &response),
             code == 16,
             "{code}"
         );
     }
     for text in ["", "-16", "1", "160", "116", "1 6", "sixteen"] {
         let response = trailers_only("application/grpc", text);
-        assert!(!marks(BearerAuthLayer::grpc, &response), "{text:?}");
+        assert!(!marks(BearerAuthLayer::grpc_status, &response), "{text:?}");
     }
 }
 
@@ -68,12 +68,12 @@ fn a_status_counts_only_in_a_response_that_is_grpc() {
         ("", false),
     ] {
         let response = trailers_only(content_type, "16");
-        let marked = marks(BearerAuthLayer::grpc, &response);
+        let marked = marks(BearerAuthLayer::grpc_status, &response);
         assert_eq!(marked, expected, "{content_type:?}");
     }
     let mut response = unauthenticated();
     response.headers_mut().remove(CONTENT_TYPE);
-    assert!(!marks(BearerAuthLayer::grpc, &response), "no type");
+    assert!(!marks(BearerAuthLayer::grpc_status, &response), "no type");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_grpc_response_is_one_with_http_200() {
     for code in 201..600 {
         let mut response = unauthenticated();
         *response.status_mut() = StatusCode::from_u16(code).unwrap();
-        let marked = marks(BearerAuthLayer::grpc, &response);
+        let marked = marks(BearerAuthLayer::grpc_status, &response);
         // One of an HTTP proxy or gateway, which the setting leaves as it is.
         assert_eq!(marked, code == 401, "{code}");
     }
@@ -97,7 +97,7 @@ fn a_challenge_that_blames_something_else_speaks_for_the_token_over_grpc_as_well
         let mut response = unauthenticated();
         let value = HeaderValue::from_static(challenge);
         response.headers_mut().insert(WWW_AUTHENTICATE, value);
-        let marked = marks(BearerAuthLayer::grpc, &response);
+        let marked = marks(BearerAuthLayer::grpc_status, &response);
         assert_eq!(marked, expected, "{challenge}");
     }
 }
@@ -105,10 +105,10 @@ fn a_challenge_that_blames_something_else_speaks_for_the_token_over_grpc_as_well
 #[test]
 fn the_setting_and_the_headers_name_come_in_either_order() {
     const CUSTOM: HeaderName = HeaderName::from_static("x-api-authorization");
-    let first: Settings = |layer| layer.grpc().header_name(CUSTOM);
-    let last: Settings = |layer| layer.header_name(CUSTOM).grpc();
+    let first: Settings = |layer| layer.grpc_status().header_name(CUSTOM);
+    let last: Settings = |layer| layer.header_name(CUSTOM).grpc_status();
     let twice: Settings = |layer| {
-        let layer = layer.header_name(PROXY_AUTHORIZATION).grpc();
+        let layer = layer.header_name(PROXY_AUTHORIZATION).grpc_status();
         layer.header_name(AUTHORIZATION)
     };
     for settings in [first, last, twice] {
@@ -118,7 +118,7 @@ fn the_setting_and_the_headers_name_come_in_either_order() {
 
 #[test]
 fn a_grpc_status_says_nothing_about_a_token_for_the_proxy() {
-    let settings: Settings = |layer| layer.grpc().header_name(PROXY_AUTHORIZATION);
+    let settings: Settings = |layer| layer.grpc_status().header_name(PROXY_AUTHORIZATION);
     assert!(!marks(settings, &unauthenticated()));
     let refused = status(StatusCode::PROXY_AUTHENTICATION_REQUIRED);
     assert!(marks(settings, &refused));
@@ -134,8 +134,8 @@ fn the_source_gives_another_token_after_a_refusal_over_grpc() {
     });
     let server = Server::answering(|_| unauthenticated());
     let mut service = BearerAuthLayer::new(source)
-        .grpc()
-        .replay_rejected()
+        .grpc_status()
+        .retry_rejected()
         .layer(server.clone());
 
     let response = send(&mut service, get(URI)).unwrap();
@@ -153,7 +153,7 @@ fn the_look_at_the_grpc_status_allocates_nothing() {
         let mut response = Some(trailers_only("application/grpc", code));
         let server = service_fn(move |_: Req| ready(Ok::<_, Infallible>(response.take().unwrap())));
         let ours = token("ours");
-        let layer = BearerAuthLayer::new(StaticToken::new(ours.clone())).grpc();
+        let layer = BearerAuthLayer::new(StaticToken::new(ours.clone())).grpc_status();
         let (mut service, mut request) = (layer.layer(server), get(URI));
         request.headers_mut().reserve(1);
         let (count, _) = allocations_in(|| send(&mut service, request).unwrap());

@@ -316,7 +316,7 @@ async fn a_token_in_plaintext_to_another_machine_does_not_even_cost_a_connection
 
     // The connector does connect for those who insist.
     let stack = ServiceBuilder::new()
-        .layer(layer.with_insecure_plaintext())
+        .layer(layer.danger_allow_plaintext())
         .service(client);
     let insisting = status(&stack, get("http://api.example.com/")).await;
     assert_eq!(insisting, StatusCode::OK);

@@ -145,8 +145,8 @@ prop_compose! {
             backoff_first,
             backoff_max,
             fetch_timeout,
-            min_refresh_interval,
-            max_refresh_interval,
+            rejection_backoff_first,
+            rejection_backoff_max,
         ] = durations;
         Policy {
             refresh_ahead,
@@ -157,8 +157,8 @@ prop_compose! {
             backoff_first,
             backoff_max,
             fetch_timeout,
-            min_refresh_interval,
-            max_refresh_interval,
+            rejection_backoff_first,
+            rejection_backoff_max,
         }
     }
 }

@@ -30,14 +30,14 @@ mod redaction;
 mod refreshing;
 mod refreshing_failure;
 mod refreshing_rejection;
-#[cfg(feature = "retry")]
-mod replay;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_redirects;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_server;
+#[cfg(feature = "retry")]
+mod retry;
 mod rotating;
 mod scope;
 mod sdk;

@@ -61,7 +61,7 @@ fn no_type_that_holds_a_token_shows_it() {
     futures::executor::block_on(refreshing.token()).unwrap();
     let builder = RefreshingToken::builder(fetch).first_token(token());
     let rotating = RotatingToken::new(token());
-    let layer = BearerAuthLayer::new(rotating.clone()).replay_rejected();
+    let layer = BearerAuthLayer::new(rotating.clone()).retry_rejected();
     let shared: Arc<dyn TokenSource> = Arc::new(rotating.clone());
     let values: [(&str, &dyn Debug); 14] = [
         ("BearerToken", &token()),
@@ -75,7 +75,7 @@ fn no_type_that_holds_a_token_shows_it() {
         ("TokenFuture", &TokenFuture::from(token())),
         (
             "TokenFuture",
-            &TokenFuture::pending(std::future::ready(Ok(token()))),
+            &TokenFuture::boxed(std::future::ready(Ok(token()))),
         ),
         ("BearerAuthLayer", &layer),
         ("BearerAuth", &layer.layer(Respond)),
@@ -108,11 +108,11 @@ fn a_response_future_that_holds_a_refusal_back_does_not_show_it() {
     let asked = AtomicBool::new(false);
     let once = move || {
         if asked.swap(true, Ordering::Relaxed) {
-            return TokenFuture::pending(std::future::pending());
+            return TokenFuture::boxed(std::future::pending());
         }
         token().into()
     };
-    let layer = BearerAuthLayer::new(Asking(once)).replay_rejected();
+    let layer = BearerAuthLayer::new(Asking(once)).retry_rejected();
     let mut service = layer.layer(Server::answering(|request| {
         let mut response = status(StatusCode::UNAUTHORIZED);
         *response.headers_mut() = request.headers().clone();
@@ -192,7 +192,7 @@ fn an_environment_variable_is_not_shown() {
         || {
             assert_debug_hidden("EnvToken", &EnvToken::new("GOOD").unwrap());
             assert_chain_hidden("EnvToken", &EnvToken::new("BAD").unwrap_err());
-            assert_chain_hidden("EnvToken", &EnvToken::opaque("BAD").unwrap_err());
+            assert_chain_hidden("EnvToken", &EnvToken::nonstandard("BAD").unwrap_err());
             assert_chain_hidden("EnvToken", &EnvToken::new("LATIN").unwrap_err());
         },
     );
@@ -217,7 +217,7 @@ fn the_error_of_an_invalid_token_does_not_show_it() {
         assert_chain_hidden("SourceError", &SourceError::from(error));
     }
     let long = SECRET.repeat(4_000);
-    assert_chain_hidden("InvalidToken", &BearerToken::opaque(long).unwrap_err());
+    assert_chain_hidden("InvalidToken", &BearerToken::nonstandard(long).unwrap_err());
 }
 
 /// As an HTTP client's error: its `Debug` shows the response, its `Display` does not.

@@ -565,7 +565,7 @@ fn the_largest_settings_do_not_switch_the_limits_off() {
     let endpoint = Endpoint::new(one_hour);
     let builder = endpoint.builder();
     let source = builder
-        .min_refresh_interval(Duration::MAX, Duration::MAX)
+        .rejection_backoff(Duration::MAX, Duration::MAX)
         .build();
     for _ in 0..100 {
         endpoint.time.block_on(source.token()).unwrap().reject();

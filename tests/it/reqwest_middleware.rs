@@ -27,16 +27,19 @@ use crate::{
     },
 };
 
-fn client<T: TokenSource>(layer: BearerAuthLayer<T>) -> ClientWithMiddleware {
+fn client<T: TokenSource + 'static>(layer: BearerAuthLayer<T>) -> ClientWithMiddleware {
     over(direct().build().unwrap(), layer)
 }
 
-fn over<T: TokenSource>(client: Client, layer: BearerAuthLayer<T>) -> ClientWithMiddleware {
+fn over<T: TokenSource + 'static>(
+    client: Client,
+    layer: BearerAuthLayer<T>,
+) -> ClientWithMiddleware {
     ClientBuilder::new(client).with(layer).build()
 }
 
-fn replaying<T: TokenSource>(source: T) -> ClientWithMiddleware {
-    client(BearerAuthLayer::new(source).replay_rejected())
+fn retrying<T: TokenSource + 'static>(source: T) -> ClientWithMiddleware {
+    client(BearerAuthLayer::new(source).retry_rejected())
 }
 
 fn failing() -> impl TokenSource {
@@ -74,18 +77,18 @@ type Settings = fn(Layered) -> Layered;
 const SETTINGS: [(&str, Settings); 9] = [
     ("none", |layer| layer),
     ("origin", in_scope),
-    ("plaintext", BearerAuthLayer::with_insecure_plaintext),
+    ("plaintext", BearerAuthLayer::danger_allow_plaintext),
     ("keep", BearerAuthLayer::keep_existing),
     ("header", |layer| layer.header_name(X_TOKEN)),
     ("origin, plaintext", |layer| {
-        in_scope(layer).with_insecure_plaintext()
+        in_scope(layer).danger_allow_plaintext()
     }),
     ("origin, keep", |layer| in_scope(layer).keep_existing()),
     ("header, keep", |layer| {
         layer.header_name(X_TOKEN).keep_existing()
     }),
     ("all", |layer| {
-        let layer = in_scope(layer).with_insecure_plaintext();
+        let layer = in_scope(layer).danger_allow_plaintext();
         layer.header_name(X_TOKEN).keep_existing()
     }),
 ];
@@ -174,7 +177,7 @@ async fn a_source_without_a_token_stops_the_request() {
     let client = client(BearerAuthLayer::new(failing()));
     let error = client.get(&server.url).send().await.unwrap_err();
     let error = our_error(&error).expect("an error of this crate");
-    assert_eq!(error.kind(), ErrorKind::Source);
+    assert_eq!(error.kind(), ErrorKind::NoToken);
     assert!(server.seen().is_empty());
 }
 
@@ -190,7 +193,7 @@ async fn a_401_marks_the_token_that_was_sent() {
 }
 
 #[tokio::test]
-async fn a_401_that_blames_something_else_marks_and_replays_nothing() {
+async fn a_401_that_blames_something_else_marks_and_retrys_nothing() {
     let server = Server::start(|_| {
         let mut response = status(401);
         let challenge = "Bearer error=\"insufficient_scope\"".parse().unwrap();
@@ -208,15 +211,15 @@ async fn a_401_that_blames_something_else_marks_and_replays_nothing() {
         };
         token.into()
     });
-    replaying(source).get(&server.url).send().await.unwrap();
+    retrying(source).get(&server.url).send().await.unwrap();
     assert!(!sent.is_rejected());
     assert_eq!(server.authorizations(), ["Bearer t"]);
 }
 
 #[tokio::test]
-async fn a_rejected_request_is_replayed_with_the_other_token_and_is_otherwise_the_same() {
+async fn a_rejected_request_is_retried_with_the_other_token_and_is_otherwise_the_same() {
     let server = Server::taking("new").await;
-    let request = replaying(old_then_new())
+    let request = retrying(old_then_new())
         .put(format!("{}/path?query", server.url))
         .header("x-first", "1")
         .bearer_auth("own")
@@ -233,16 +236,16 @@ async fn a_rejected_request_is_replayed_with_the_other_token_and_is_otherwise_th
 }
 
 #[tokio::test]
-async fn a_request_is_replayed_once_and_no_more() {
+async fn a_request_is_retried_once_and_no_more() {
     let server = Server::taking("none of them").await;
-    let client = replaying(always_another());
+    let client = retrying(always_another());
     let response = client.get(&server.url).send().await.unwrap();
     assert_eq!(response.status().as_u16(), 401);
     assert_eq!(server.authorizations(), ["Bearer 0", "Bearer 1"]);
 }
 
 #[tokio::test]
-async fn the_token_of_the_replay_is_marked_as_well() {
+async fn the_token_of_the_retry_is_marked_as_well() {
     let server = Server::taking("none of them").await;
     let (old, new) = (token("old"), token("new"));
     let handed_out = [old.clone(), new.clone()];
@@ -250,17 +253,17 @@ async fn the_token_of_the_replay_is_marked_as_well() {
         let [old, new] = &handed_out;
         if old.is_rejected() { new } else { old }.clone().into()
     });
-    replaying(source).get(&server.url).send().await.unwrap();
+    retrying(source).get(&server.url).send().await.unwrap();
     assert!(old.is_rejected() && new.is_rejected());
 }
 
 #[tokio::test]
-async fn nothing_is_replayed_without_the_setting_or_another_token_or_a_401() {
+async fn nothing_is_retried_without_the_setting_or_another_token_or_a_401() {
     let not_set = client(BearerAuthLayer::new(old_then_new()));
-    let only_one = replaying(StaticToken::new(token("old")));
-    let same_text = replaying(Asking(|| token("old").into()));
+    let only_one = retrying(StaticToken::new(token("old")));
+    let same_text = retrying(Asking(|| token("old").into()));
     let old = token("old");
-    let none_any_more = replaying(Asking(move || {
+    let none_any_more = retrying(Asking(move || {
         if old.is_rejected() {
             return failing().token();
         }
@@ -268,7 +271,7 @@ async fn nothing_is_replayed_without_the_setting_or_another_token_or_a_401() {
     }));
     let (first, other) = (token("old"), token("other"));
     other.reject();
-    let all_rejected = replaying(Asking(move || {
+    let all_rejected = retrying(Asking(move || {
         let token = if first.is_rejected() { &other } else { &first };
         token.clone().into()
     }));
@@ -286,15 +289,15 @@ async fn nothing_is_replayed_without_the_setting_or_another_token_or_a_401() {
     }
 
     let server = Server::start(|_| status(403)).await;
-    let client = replaying(old_then_new());
+    let client = retrying(old_then_new());
     client.get(&server.url).send().await.unwrap();
     assert_eq!(server.seen().len(), 1);
 }
 
 #[tokio::test]
-async fn a_streaming_body_is_sent_whole_and_never_replayed() {
+async fn a_streaming_body_is_sent_whole_and_never_retried() {
     let server = Server::taking("new").await;
-    let response = replaying(old_then_new())
+    let response = retrying(old_then_new())
         .post(&server.url)
         .body(stream())
         .send()
@@ -333,7 +336,7 @@ enum Retry {
 
 impl Retry {
     /// Up to three tries.
-    fn client<T: TokenSource>(self, layer: BearerAuthLayer<T>) -> ClientWithMiddleware {
+    fn client<T: TokenSource + 'static>(self, layer: BearerAuthLayer<T>) -> ClientWithMiddleware {
         let retry = RetryTransientMiddleware::new_with_policy(AtOnce(2));
         let client = ClientBuilder::new(direct().build().unwrap());
         match self {
@@ -358,8 +361,7 @@ async fn with_reqwest_retry_above_each_try_gets_the_token_of_its_time_and_below_
 }
 
 #[tokio::test]
-async fn with_reqwest_retry_above_the_replay_belongs_to_its_try_and_below_it_has_tries_of_its_own()
-{
+async fn with_reqwest_retry_above_the_retry_belongs_to_its_try_and_below_it_has_tries_of_its_own() {
     for (place, expected_status, expected) in [
         (Retry::Above, 503, &["old", "old", "new", "new"] as &[_]),
         (Retry::Below, 200, &["old", "old", "new", "new", "new"]),
@@ -370,7 +372,7 @@ async fn with_reqwest_retry_above_the_replay_belongs_to_its_try_and_below_it_has
             status(answers[count.fetch_add(1, Ordering::SeqCst)])
         })
         .await;
-        let client = place.client(BearerAuthLayer::new(old_then_new()).replay_rejected());
+        let client = place.client(BearerAuthLayer::new(old_then_new()).retry_rejected());
         let response = client.get(&server.url).send().await.unwrap();
         assert_eq!(response.status().as_u16(), expected_status, "{place:?}");
         let expected: Vec<_> = expected
@@ -398,7 +400,7 @@ async fn reqwest_retry_does_not_retry_what_was_refused_or_has_no_token_and_our_e
     let server = Server::ok().await;
     for (url, kind) in [
         ("http://api.example.com/", ErrorKind::InsecureTransport),
-        (server.url.as_str(), ErrorKind::Source),
+        (server.url.as_str(), ErrorKind::NoToken),
     ] {
         for place in [Retry::Above, Retry::Below] {
             let client = place.client(BearerAuthLayer::new(asked.clone()));

@@ -16,7 +16,10 @@ use crate::{
 
 const X_TOKEN: HeaderName = HeaderName::from_static("x-token");
 
-fn over<T: TokenSource>(client: Client, layer: BearerAuthLayer<T>) -> ClientWithMiddleware {
+fn over<T: TokenSource + 'static>(
+    client: Client,
+    layer: BearerAuthLayer<T>,
+) -> ClientWithMiddleware {
     ClientBuilder::new(client).with(layer).build()
 }
 
@@ -261,12 +264,12 @@ async fn a_client_that_is_https_only_follows_no_redirect_to_plaintext_but_others
 }
 
 #[tokio::test]
-async fn the_401_of_another_origin_marks_and_replays_nothing() {
+async fn the_401_of_another_origin_marks_and_retrys_nothing() {
     const MAP: Map = &[(API, ELSEWHERE)];
     let web =
         Server::start(|request| redirect_by(MAP, request).unwrap_or_else(|| status(401))).await;
     let sent = token("t");
-    let layer = BearerAuthLayer::new(StaticToken::new(sent.clone())).replay_rejected();
+    let layer = BearerAuthLayer::new(StaticToken::new(sent.clone())).retry_rejected();
     let client = over(web.as_proxy().build().unwrap(), layer);
     let response = client.get(API).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
@@ -274,7 +277,7 @@ async fn the_401_of_another_origin_marks_and_replays_nothing() {
 
     let client = over(
         web.as_proxy().build().unwrap(),
-        BearerAuthLayer::new(always_another()).replay_rejected(),
+        BearerAuthLayer::new(always_another()).retry_rejected(),
     );
     client.get(API).send().await.unwrap();
     assert_eq!(web.authorizations(), ["Bearer t", "", "Bearer 0", ""]);
@@ -297,7 +300,7 @@ async fn the_401_at_the_end_of_a_way_back_is_taken_for_a_rejection_though_no_tok
 }
 
 #[tokio::test]
-async fn a_replay_starts_from_the_first_url_and_the_source_is_not_asked_for_a_redirect() {
+async fn a_retry_starts_from_the_first_url_and_the_source_is_not_asked_for_a_redirect() {
     const MAP: Map = &[(API, "https://api.example.com/2")];
     let web = Server::start(|request| {
         redirect_by(MAP, request)
@@ -305,7 +308,7 @@ async fn a_replay_starts_from_the_first_url_and_the_source_is_not_asked_for_a_re
     })
     .await;
     let source = Counting::new(std::sync::Arc::new(old_then_new()));
-    let layer = BearerAuthLayer::new(source.clone()).replay_rejected();
+    let layer = BearerAuthLayer::new(source.clone()).retry_rejected();
     let client = over(web.as_proxy().build().unwrap(), layer);
     let response = client.get(API).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -332,18 +335,18 @@ async fn what_a_server_has_acted_on_is_not_sent_again_because_the_next_hop_rejec
     })
     .await;
     let (url, rejecting) = (format!("{}/orders#fragment", server.url), &server.url);
-    let replaying = || {
-        let layer = BearerAuthLayer::new(always_another()).replay_rejected();
+    let retrying = || {
+        let layer = BearerAuthLayer::new(always_another()).retry_rejected();
         over(direct().build().unwrap(), layer)
     };
-    let response = replaying().post(&url).body("order").send().await.unwrap();
+    let response = retrying().post(&url).body("order").send().await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(server.authorizations(), ["Bearer 0", "Bearer 0"]);
 
     // What may be done twice is, and so is what was not redirected.
-    replaying().put(&url).body("order").send().await.unwrap();
+    retrying().put(&url).body("order").send().await.unwrap();
     assert_eq!(server.authorizations().len(), 2 + 4);
-    let request = replaying().post(format!("{rejecting}/other#fragment"));
+    let request = retrying().post(format!("{rejecting}/other#fragment"));
     request.body("order").send().await.unwrap();
     assert_eq!(server.authorizations().len(), 2 + 4 + 2);
 }
@@ -362,10 +365,10 @@ async fn a_redirect_back_to_the_first_url_is_not_seen_and_so_a_post_is_sent_agai
         let seen = server.seen();
         seen.iter().map(|seen| seen.method().clone()).collect()
     };
-    let replaying = || BearerAuthLayer::new(always_another()).replay_rejected();
+    let retrying = || BearerAuthLayer::new(always_another()).retry_rejected();
 
     let server = form().await;
-    let client = over(direct().build().unwrap(), replaying());
+    let client = over(direct().build().unwrap(), retrying());
     let request = client.post(format!("{}/form", server.url)).body("order");
     request.send().await.unwrap();
     let twice = [Method::POST, Method::GET, Method::POST, Method::GET];
@@ -373,7 +376,7 @@ async fn a_redirect_back_to_the_first_url_is_not_seen_and_so_a_post_is_sent_agai
 
     let server = form().await;
     let follows_none = direct().redirect(Policy::none()).build().unwrap();
-    let client = over(follows_none, replaying());
+    let client = over(follows_none, retrying());
     let request = client.post(format!("{}/form", server.url)).body("order");
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), StatusCode::SEE_OTHER);

@@ -142,7 +142,7 @@ fn a_token_leaves_the_machine_only_encrypted() {
 fn with_insecure_plaintext_every_target_gets_the_token() {
     for &(uri, _) in TARGETS {
         assert_eq!(
-            outcome(Layered::with_insecure_plaintext, uri),
+            outcome(Layered::danger_allow_plaintext, uri),
             Carried,
             "{uri}"
         );
@@ -305,7 +305,7 @@ fn a_plaintext_origin_has_to_be_allowed_as_well() {
     ];
     for (uri, expected) in cases {
         let settings = |layer: Layered| {
-            let layer = layer.with_insecure_plaintext();
+            let layer = layer.danger_allow_plaintext();
             layer.for_origin("http://api.example.com").unwrap()
         };
         assert_eq!(outcome(settings, uri), expected, "{uri}");

@@ -93,7 +93,7 @@ fn the_error_of_a_boxed_stack_can_be_told_from_the_clients() {
     let server = Server::ok();
     let source = source_fn(|| async { Err::<BearerToken, _>("nobody is logged in") });
     let error = Sdk::new(&server, Arc::new(source)).call().unwrap_err();
-    assert_eq!(ours(&error).kind(), ErrorKind::Source);
+    assert_eq!(ours(&error).kind(), ErrorKind::NoToken);
     let of_source = ours(&error).source_error().unwrap();
     assert_eq!(of_source.kind(), SourceErrorKind::Failed);
     assert!(server.seen().is_empty());

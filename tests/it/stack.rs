@@ -1,4 +1,4 @@
-//! The replay among Tower's layers: what each order of them promises.
+//! The retry among Tower's layers: what each order of them promises.
 //!
 //! "Above" is above the `Retry`, "between" is between it and the layer, "below" is below the layer.
 
@@ -19,12 +19,12 @@ use tower::{
     retry::RetryLayer, timeout::error::Elapsed,
 };
 use tower_bearer::{
-    BearerAuthLayer, BearerToken, ReplayRejected, StaticToken, TokenFuture, TokenSource,
+    BearerAuthLayer, BearerToken, RetryRejected, StaticToken, TokenFuture, TokenSource,
 };
 use tower_http::follow_redirect::FollowRedirectLayer;
 
 use crate::{
-    replay::{URL, answering, takes},
+    retry::{URL, answering, takes},
     support::{
         Asking, Counting, Held, Req, Res, Server, Task, always_another, get, make_ready,
         old_then_new, send, status, token, values,
@@ -38,13 +38,13 @@ fn stack() -> ServiceBuilder<tower::layer::util::Identity> {
     ServiceBuilder::new()
 }
 
-fn auth<T: TokenSource>(source: T) -> BearerAuthLayer<T> {
+fn auth<T: TokenSource + 'static>(source: T) -> BearerAuthLayer<T> {
     let layer = BearerAuthLayer::new(source).for_origin(URL).unwrap();
-    layer.replay_rejected()
+    layer.retry_rejected()
 }
 
-fn retry() -> RetryLayer<ReplayRejected<String>> {
-    RetryLayer::new(ReplayRejected::new())
+fn retry() -> RetryLayer<RetryRejected<String>> {
+    RetryLayer::new(RetryRejected::new())
 }
 
 fn redirects() -> FollowRedirectLayer {
@@ -130,8 +130,8 @@ macro_rules! each_order {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_every_order_a_rejected_request_is_replayed_with_the_other_token() {
-    macro_rules! replays {
+async fn in_every_order_a_rejected_request_is_retried_with_the_other_token() {
+    macro_rules! retries {
         ($name:literal, $stack:expr) => {
             let server = takes("new");
             let response = $stack.service(server.clone()).oneshot(get(URL)).await;
@@ -139,12 +139,12 @@ async fn in_every_order_a_rejected_request_is_replayed_with_the_other_token() {
             assert_eq!(server.authorizations(), ["Bearer old", "Bearer new"], $name);
         };
     }
-    each_order!(replays, old_then_new());
+    each_order!(retries, old_then_new());
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_no_order_a_request_is_replayed_twice() {
-    macro_rules! replays_once {
+async fn in_no_order_a_request_is_retried_twice() {
+    macro_rules! retrys_once {
         ($name:literal, $stack:expr) => {
             let server = takes("none of them");
             let response = $stack.service(server.clone()).oneshot(get(URL)).await;
@@ -153,12 +153,12 @@ async fn in_no_order_a_request_is_replayed_twice() {
             assert_eq!(server.seen().len(), 2, $name);
         };
     }
-    each_order!(replays_once, always_another());
+    each_order!(retrys_once, always_another());
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_no_order_a_request_is_replayed_with_the_token_that_was_rejected() {
-    macro_rules! replays_nothing {
+async fn in_no_order_a_request_is_retried_with_the_token_that_was_rejected() {
+    macro_rules! retrys_nothing {
         ($name:literal, $stack:expr) => {
             let server = takes("new");
             let response = $stack.service(server.clone()).oneshot(get(URL)).await;
@@ -167,7 +167,7 @@ async fn in_no_order_a_request_is_replayed_with_the_token_that_was_rejected() {
             assert_eq!(server.authorizations(), ["Bearer old"], $name);
         };
     }
-    each_order!(replays_nothing, StaticToken::new(token("old")));
+    each_order!(retrys_nothing, StaticToken::new(token("old")));
 }
 
 fn redirect(code: StatusCode, to: &str) -> Res {
@@ -222,7 +222,7 @@ async fn in_no_order_a_token_goes_to_a_foreign_host() {
 }
 
 #[test]
-fn a_retry_below_the_layer_replays_nothing() {
+fn a_retry_below_the_layer_retrys_nothing() {
     let server = takes("new");
     let mut service = stack()
         .layer(auth(old_then_new()))
@@ -255,7 +255,7 @@ fn old_then_after(wait: Duration) -> impl TokenSource {
             return old.clone().into();
         }
         let new = new.clone();
-        TokenFuture::pending(sleep(wait).map(|()| Ok(new)))
+        TokenFuture::boxed(sleep(wait).map(|()| Ok(new)))
     })
 }
 
@@ -316,7 +316,7 @@ async fn a_timeout_above_or_between_covers_the_wait_for_the_other_token_and_one_
     let outcome = timed(above.service(server.clone()), &server).await;
     assert_eq!(outcome, (false, 60, 1));
 
-    // What has timed out is not replayed.
+    // What has timed out is not retried.
     let server = takes("new");
     let between = stack()
         .layer(retry())
@@ -329,7 +329,7 @@ async fn a_timeout_above_or_between_covers_the_wait_for_the_other_token_and_one_
     let source = old_then_after(10 * MINUTE);
     let below = stack().layer(retry()).layer(auth(source)).timeout(MINUTE);
     let outcome = timed(below.service(server.clone()), &server).await;
-    // To hold the response back, and for the replay.
+    // To hold the response back, and for the retry.
     assert_eq!(outcome, (true, 2 * 600, 2));
 }
 
@@ -345,7 +345,7 @@ fn old_then_given() -> (oneshot::Sender<()>, impl TokenSource) {
             return old.clone().into();
         }
         let new = new.clone();
-        TokenFuture::pending(given.clone().map(move |given| {
+        TokenFuture::boxed(given.clone().map(move |given| {
             given.unwrap();
             Ok(new)
         }))
@@ -372,7 +372,7 @@ fn is_ready<S: Service<Req>>(service: &mut S) -> bool {
 }
 
 /// Whether a limit of one lets another request through while a rejected response is held back.
-/// In any case it does after the replay.
+/// In any case it does after the retry.
 fn is_free_meanwhile<S>(service: S, give: oneshot::Sender<()>, server: &Server) -> bool
 where
     S: Service<Req, Response = Res, Error = BoxError> + Clone,
@@ -381,7 +381,7 @@ where
     make_ready(&mut first);
     let mut request = Task::waiting(first.call(get(URL)));
     assert_eq!(server.seen().len(), 1);
-    // A clone, since a service that waits for its turn would have it before the replay.
+    // A clone, since a service that waits for its turn would have it before the retry.
     let is_free = is_ready(&mut second.clone());
     if is_free {
         make_ready(&mut second);
@@ -462,7 +462,7 @@ fn a_load_shedder_sheds_for_a_limit_and_not_because_a_response_is_held_back() {
 }
 
 #[test]
-fn a_load_shedder_between_or_below_may_shed_the_replay_one_above_does_not() {
+fn a_load_shedder_between_or_below_may_shed_the_retry_one_above_does_not() {
     let (server, held) = Server::held();
     let (give, source) = old_then_given();
     let between = stack()
@@ -470,7 +470,7 @@ fn a_load_shedder_between_or_below_may_shed_the_replay_one_above_does_not() {
         .load_shed()
         .layer(auth(source))
         .concurrency_limit(1);
-    let (mut request, _other) = crowded_replay(between.service(server.clone()), give, &held);
+    let (mut request, _other) = crowded_retry(between.service(server.clone()), give, &held);
     assert!(request.finish().unwrap_err().is::<Overloaded>());
     assert_eq!(server.seen().len(), 2);
 
@@ -481,7 +481,7 @@ fn a_load_shedder_between_or_below_may_shed_the_replay_one_above_does_not() {
         .layer(auth(source))
         .load_shed()
         .concurrency_limit(1);
-    let (mut request, _other) = crowded_replay(below.service(server.clone()), give, &held);
+    let (mut request, _other) = crowded_retry(below.service(server.clone()), give, &held);
     assert!(request.finish().unwrap_err().is::<Overloaded>());
     assert_eq!(server.seen().len(), 2);
 
@@ -492,7 +492,7 @@ fn a_load_shedder_between_or_below_may_shed_the_replay_one_above_does_not() {
         .layer(retry())
         .layer(auth(source))
         .concurrency_limit(1);
-    let (mut request, other) = crowded_replay(above.service(server.clone()), give, &held);
+    let (mut request, other) = crowded_retry(above.service(server.clone()), give, &held);
     assert!(request.poll().is_pending());
     assert_eq!(server.seen().len(), 2);
     drop(other);
@@ -500,8 +500,8 @@ fn a_load_shedder_between_or_below_may_shed_the_replay_one_above_does_not() {
     assert_eq!(server.seen().len(), 3);
 }
 
-/// A request that is about to be replayed, and another that has just taken the limit's one place.
-fn crowded_replay<S>(
+/// A request that is about to be retried, and another that has just taken the limit's one place.
+fn crowded_retry<S>(
     mut service: S,
     give: oneshot::Sender<()>,
     held: &Held,
@@ -583,7 +583,7 @@ fn shop() -> Server {
 }
 
 #[tokio::test]
-async fn a_redirect_follower_above_has_one_hop_replayed_one_between_or_below_the_whole_way() {
+async fn a_redirect_follower_above_has_one_hop_retried_one_between_or_below_the_whole_way() {
     let server = shop();
     let above = stack()
         .layer(redirects())
@@ -634,7 +634,7 @@ async fn a_redirect_follower_above_has_one_hop_replayed_one_between_or_below_the
 }
 
 #[tokio::test]
-async fn with_a_redirect_follower_above_each_hop_is_replayed_once() {
+async fn with_a_redirect_follower_above_each_hop_is_retried_once() {
     // Rejects each token the first time it comes, and then the next hop does the same.
     let count = AtomicUsize::new(0);
     let server = Server::answering(move |_| match count.fetch_add(1, Ordering::SeqCst) {

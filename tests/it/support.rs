@@ -75,7 +75,7 @@ pub(crate) fn marks(settings: impl Fn(AnyLayer) -> AnyLayer, response: &Res) -> 
             Arc::new(StaticToken::new(source))
         } else {
             Arc::new(Asking(move || {
-                TokenFuture::pending(ready(Ok(source.clone())))
+                TokenFuture::boxed(ready(Ok(source.clone())))
             }))
         };
         let response = response.clone();
@@ -305,7 +305,7 @@ impl TokenSource for Manual {
     fn token(&self) -> TokenFuture {
         let (answer, token) = oneshot::channel();
         self.open.lock().unwrap().push(answer);
-        TokenFuture::pending(async move { token.await.expect("the test answers") })
+        TokenFuture::boxed(async move { token.await.expect("the test answers") })
     }
 }
 

@@ -100,7 +100,7 @@ fn a_token_may_be_64_kib_long_and_no_longer() {
     type Make = fn(String) -> Result<BearerToken, InvalidToken>;
     let makes: [Make; 2] = [
         |text| BearerToken::new(text),
-        |text| BearerToken::opaque(text),
+        |text| BearerToken::nonstandard(text),
     ];
     for make in makes {
         assert!(make("x".repeat(65_536)).is_ok());
@@ -136,9 +136,9 @@ fn each_ascii_byte_is_allowed_just_where_rfc_6750_allows_it() {
         let visible = (0x21..=0x7e).contains(&byte);
         for text in [start, middle, end, c.to_string()] {
             assert_eq!(
-                BearerToken::opaque(text).is_ok(),
+                BearerToken::nonstandard(text).is_ok(),
                 visible,
-                "{byte:#x} opaque"
+                "{byte:#x} nonstandard"
             );
         }
     }
@@ -157,7 +157,7 @@ fn each_control_byte_is_told_by_a_name_and_its_offset() {
         };
         let text = format!("abc{}d", char::from(byte));
         let message = format!("token has a forbidden byte at offset 3 ({name})");
-        for error in [BearerToken::new(&text), BearerToken::opaque(&text)] {
+        for error in [BearerToken::new(&text), BearerToken::nonstandard(&text)] {
             assert_eq!(error.unwrap_err().to_string(), message);
         }
     }
@@ -168,7 +168,7 @@ fn no_text_panics() {
     let mut random = fastrand::Rng::with_seed(6750);
     for _ in 0..20_000 {
         let text: String = (0..random.usize(0..24)).map(|_| random.char(..)).collect();
-        let valid = BearerToken::opaque(&text).is_ok();
+        let valid = BearerToken::nonstandard(&text).is_ok();
         let expected = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         assert_eq!(valid, expected, "{text:?}");
         let _ = BearerToken::new(text);
@@ -186,7 +186,7 @@ fn each_kind_of_text_gives_the_same_token() {
         BearerToken::new(Box::<str>::from(text)),
         BearerToken::new(SecretString::from(text)),
         BearerToken::new(Zeroizing::new(text.to_owned())),
-        BearerToken::opaque(text),
+        BearerToken::nonstandard(text),
     ];
     for token in tokens {
         let value = token.unwrap().header_value();

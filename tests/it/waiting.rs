@@ -220,7 +220,7 @@ fn a_request_gives_back_what_it_has_reserved_wherever_it_is_dropped() {
 #[test]
 fn a_request_that_is_not_sent_gives_back_what_it_has_reserved() {
     type Source = Arc<dyn TokenSource>;
-    let later = || TokenFuture::pending(ready(Err(absent())));
+    let later = || TokenFuture::boxed(ready(Err(absent())));
     let cases: [(&str, Source, &str); 3] = [
         ("plaintext", Arc::new(fixed()), "http://api.example.com/v1"),
         (
@@ -391,7 +391,7 @@ async fn a_buffer_below_takes_a_service_that_is_not_clone() {
 fn a_request_that_was_not_sent_gives_an_error_if_it_is_polled_after_its_end() {
     type Source = Arc<dyn TokenSource>;
     let at_once = || TokenFuture::ready(Err(absent()));
-    let later = || TokenFuture::pending(ready(Err(absent())));
+    let later = || TokenFuture::boxed(ready(Err(absent())));
     let cases: [(&str, Source, &str, ErrorKind); 3] = [
         (
             "plaintext",
@@ -403,13 +403,13 @@ fn a_request_that_was_not_sent_gives_an_error_if_it_is_polled_after_its_end() {
             "no token",
             Arc::new(Asking(at_once)),
             URI,
-            ErrorKind::Source,
+            ErrorKind::NoToken,
         ),
         (
             "no token after a wait",
             Arc::new(Asking(later)),
             URI,
-            ErrorKind::Source,
+            ErrorKind::NoToken,
         ),
     ];
     for (case, source, uri, kind) in cases {
@@ -427,7 +427,7 @@ fn a_request_that_was_not_sent_gives_an_error_if_it_is_polled_after_its_end() {
 fn a_token_future_that_is_polled_after_its_end_gives_an_error() {
     let cases = [
         ("at once", TokenFuture::ready(Ok(token("ours")))),
-        ("later", TokenFuture::pending(ready(Ok(token("ours"))))),
+        ("later", TokenFuture::boxed(ready(Ok(token("ours"))))),
         ("an error", TokenFuture::ready(Err(absent()))),
     ];
     for (case, future) in cases {
@@ -475,7 +475,7 @@ fn a_source_that_panics_leaves_the_service_usable() {
         let source = Asking(move || match place {
             _ if !armed.load(Ordering::SeqCst) => token("ours").into(),
             Where::InToken => panic!("the source's own panic"),
-            Where::InItsFuture => TokenFuture::pending(async { panic!("the source's own panic") }),
+            Where::InItsFuture => TokenFuture::boxed(async { panic!("the source's own panic") }),
         });
         let (inner, book) = Reserving::new(Server::ok());
         let mut service = BearerAuthLayer::new(source).layer(inner);

@@ -15,7 +15,7 @@ use {
     http::{HeaderValue, Response, StatusCode},
     std::convert::Infallible,
     tower::{ServiceExt, retry::RetryLayer, service_fn},
-    tower_bearer::ReplayRejected,
+    tower_bearer::RetryRejected,
 };
 
 use crate::{
@@ -72,7 +72,7 @@ fn a_token_and_the_text_it_is_made_from_are_wiped() {
         BearerToken::new(&*text).unwrap(),
         BearerToken::new(take(secret('d'))).unwrap(),
         BearerToken::new(secret('d')).unwrap(),
-        BearerToken::opaque(take(secret('d'))).unwrap(),
+        BearerToken::nonstandard(take(secret('d'))).unwrap(),
         BearerToken::new(exact(&text).into_boxed_str()).unwrap(),
         BearerToken::new(SecretString::from(exact(&text))).unwrap(),
     ];
@@ -111,7 +111,7 @@ fn a_text_that_is_no_token_is_wiped() {
             text
         };
         assert!(BearerToken::new(take(invalid())).is_err());
-        assert!(BearerToken::opaque(take(invalid())).is_err());
+        assert!(BearerToken::nonstandard(take(invalid())).is_err());
         assert!(BearerToken::new(invalid()).is_err());
         assert!(BearerToken::new(exact(&invalid()).into_boxed_str()).is_err());
         assert!(BearerToken::new(SecretString::from(exact(&invalid()))).is_err());
@@ -215,12 +215,12 @@ fn another_thread_wipes_what_it_drops_last() {
 
 #[cfg(feature = "retry")]
 #[test]
-fn a_request_that_is_replayed_leaves_nothing() {
+fn a_request_that_is_retried_leaves_nothing() {
     let source = RotatingToken::new(BearerToken::new(take(secret('w'))).unwrap());
     let rotating = source.clone();
     let rejects_the_first = service_fn(move |request: Request<()>| {
         let is_first = request.headers()["x-try"] == "first";
-        // Only a token of another text is worth a replay.
+        // Only a token of another text is worth a retry.
         let mut other = secret('w');
         other.push('=');
         rotating.rotate(BearerToken::new(take(other)).unwrap());
@@ -232,14 +232,14 @@ fn a_request_that_is_replayed_leaves_nothing() {
         *response.headers_mut() = request.headers().clone();
         ready(Ok::<_, Infallible>(response))
     });
-    let replay = ReplayRejected::with_clone(|request: &Request<()>| {
+    let retry = RetryRejected::with_clone(|request: &Request<()>| {
         let mut clone = request.clone();
         let again = HeaderValue::from_static("again");
         clone.headers_mut().insert("x-try", again);
         Some(clone)
     });
-    let auth = BearerAuthLayer::new(source).replay_rejected();
-    let stack = RetryLayer::new(replay).layer(auth.layer(rejects_the_first));
+    let auth = BearerAuthLayer::new(source).retry_rejected();
+    let stack = RetryLayer::new(retry).layer(auth.layer(rejects_the_first));
     let request = Request::get("https://api.example.com/").header("x-try", "first");
     let response = stack.oneshot(request.body(()).unwrap()).now_or_never();
     let response = response.unwrap().unwrap();
@@ -278,7 +278,7 @@ fn every_kind_of_source_wipes_its_token() {
     let token = || BearerToken::new(take(secret('k'))).unwrap();
     drop(StaticToken::new(token()));
     drop(TokenFuture::from(token()));
-    drop(TokenFuture::pending(ready(Ok(token()))));
+    drop(TokenFuture::boxed(ready(Ok(token()))));
     let rotating = RotatingToken::new(token());
     for _ in 0..10 {
         rotating.rotate(token());
@@ -347,7 +347,7 @@ fn the_copy_of_an_environment_variable_is_wiped() {
         &variables,
         || {
             drop(EnvToken::new("GOOD").unwrap());
-            drop(EnvToken::opaque("GOOD").unwrap());
+            drop(EnvToken::nonstandard("GOOD").unwrap());
             drop(EnvToken::new("BAD").unwrap_err());
             drop(EnvToken::new("LATIN").unwrap_err());
             assert_eq!(found('n'), 0);

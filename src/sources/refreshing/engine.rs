@@ -159,7 +159,7 @@ impl Engine {
     fn wait(&self, mut wait: Wait) -> TokenFuture {
         // The wait keeps the source alive: a service may be dropped while its last request waits.
         let engine = self.clone();
-        TokenFuture::pending(async move {
+        TokenFuture::boxed(async move {
             loop {
                 let (fetch, driver) = wait;
                 let result = fetch.await;
@@ -183,7 +183,7 @@ impl Engine {
         let (fetch, duty) = self.core.refresh();
         let duty = duty.and_then(|duty| duty.delegate(&*self.core.runtime));
         let engine = self.clone();
-        TokenFuture::pending(async move {
+        TokenFuture::boxed(async move {
             let result = fetch.await;
             drop(duty);
             match result {

@@ -138,7 +138,7 @@ struct Throttle {
 impl<T: Clone, E: Clone> Machine<T, E> {
     pub(crate) fn new(policy: Policy) -> Self {
         let throttle = Throttle {
-            interval: policy.min_refresh_interval,
+            interval: policy.rejection_backoff_first,
             not_before: None,
         };
         Self {
@@ -358,9 +358,9 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         *interval = if again {
             interval
                 .saturating_mul(2)
-                .min(self.policy.max_refresh_interval)
+                .min(self.policy.rejection_backoff_max)
         } else {
-            self.policy.min_refresh_interval
+            self.policy.rejection_backoff_first
         };
         *not_before = Some(later(begun, *interval));
     }

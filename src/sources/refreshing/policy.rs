@@ -25,9 +25,9 @@ pub(crate) struct Policy {
     pub(crate) fetch_timeout: Duration,
     /// Between two fetches that replace a rejected token, at least this long; doubles while each
     /// new token is rejected, too.
-    pub(crate) min_refresh_interval: Duration,
+    pub(crate) rejection_backoff_first: Duration,
     /// The ceiling of that.
-    pub(crate) max_refresh_interval: Duration,
+    pub(crate) rejection_backoff_max: Duration,
 }
 
 impl Default for Policy {
@@ -41,8 +41,8 @@ impl Default for Policy {
             backoff_first: Duration::from_millis(100),
             backoff_max: Duration::from_secs(30),
             fetch_timeout: Duration::from_secs(30),
-            min_refresh_interval: Duration::from_secs(10),
-            max_refresh_interval: Duration::from_secs(5 * 60),
+            rejection_backoff_first: Duration::from_secs(10),
+            rejection_backoff_max: Duration::from_secs(5 * 60),
         }
     }
 }

@@ -15,7 +15,7 @@ use kube::{
 };
 use tower::{ServiceBuilder, retry::RetryLayer};
 use tower_bearer::{
-    BearerAuthLayer, BearerToken, ErrorKind, FileToken, ReplayRejected, RotatingToken,
+    BearerAuthLayer, BearerToken, ErrorKind, FileToken, RetryRejected, RotatingToken,
     SourceErrorKind, TokenSource, source_fn,
 };
 use tower_bearer_stacks::{Server, cluster};
@@ -30,7 +30,7 @@ fn http() -> HttpClient<HttpConnector, Body> {
     HttpClient::builder(TokioExecutor::new()).build_http()
 }
 
-fn client<T: TokenSource>(cluster: &Server, layer: BearerAuthLayer<T>) -> Client {
+fn client<T: TokenSource + 'static>(cluster: &Server, layer: BearerAuthLayer<T>) -> Client {
     let config = config(cluster);
     let stack = ServiceBuilder::new()
         .layer(config.base_uri_layer())
@@ -81,8 +81,8 @@ async fn a_service_accounts_token_that_is_replaced_on_disk_costs_no_failed_call(
     let layer = BearerAuthLayer::new(FileToken::new(&path).unwrap());
     let stack = ServiceBuilder::new()
         .layer(config.base_uri_layer())
-        .layer(RetryLayer::new(ReplayRejected::with_clone(cluster::copy)))
-        .layer(layer.for_origin(cluster.url()).unwrap().replay_rejected())
+        .layer(RetryLayer::new(RetryRejected::with_clone(cluster::copy)))
+        .layer(layer.for_origin(cluster.url()).unwrap().retry_rejected())
         .service(http());
     let client = ClientBuilder::new(stack, "default").build();
     assert_eq!(pods(&client).await.unwrap(), ["the-only-pod"]);
@@ -153,7 +153,7 @@ async fn why_there_is_no_token_is_in_the_chain_of_kubes_error() {
     let source = source_fn(|| async { Err::<BearerToken, _>("the vault is sealed") });
     let client = client(&cluster, BearerAuthLayer::new(source));
     let error = pods(&client).await.unwrap_err();
-    assert_eq!(ours(&error).kind(), ErrorKind::Source);
+    assert_eq!(ours(&error).kind(), ErrorKind::NoToken);
     let of_source = ours(&error).source_error().unwrap();
     assert_eq!(of_source.kind(), SourceErrorKind::Failed);
     assert!(cluster.seen().is_empty());

@@ -37,12 +37,12 @@ fn channel(server: &Server) -> Channel {
 type Client<T> = HealthClient<BearerAuth<Channel, T>>;
 
 /// A client that tells the layer where it goes.
-fn client<T: TokenSource>(server: &Server, layer: &BearerAuthLayer<T>) -> Client<T> {
+fn client<T: TokenSource + 'static>(server: &Server, layer: &BearerAuthLayer<T>) -> Client<T> {
     let origin = server.url().parse().unwrap();
     HealthClient::with_origin(layer.layer(channel(server)), origin)
 }
 
-async fn check<T: TokenSource>(client: &mut Client<T>) -> Result<(), Code> {
+async fn check<T: TokenSource + 'static>(client: &mut Client<T>) -> Result<(), Code> {
     let answer = client.check(ALL).await;
     answer.map(drop).map_err(|status| status.code())
 }
@@ -72,7 +72,7 @@ async fn calls_over_a_channel_carry_the_token() {
 #[tokio::test]
 async fn a_refused_call_marks_its_token_so_that_the_next_has_another() {
     let server = health::start("number-2").await.unwrap();
-    let mut client = client(&server, &BearerAuthLayer::new(numbered()).grpc());
+    let mut client = client(&server, &BearerAuthLayer::new(numbered()).grpc_status());
     assert_eq!(check(&mut client).await, Err(Code::Unauthenticated));
     assert_eq!(check(&mut client).await, Ok(()));
     assert_eq!(server.seen(), ["Bearer number-1", "Bearer number-2"]);
@@ -92,7 +92,7 @@ async fn a_refused_call_marks_nothing_unless_the_layer_is_told_that_it_is_grpc()
 async fn calls_that_go_well_or_fail_for_other_reasons_mark_nothing() {
     let server = health::start("ours").await.unwrap();
     let ours = token("ours");
-    let layer = BearerAuthLayer::new(RotatingToken::new(ours.clone())).grpc();
+    let layer = BearerAuthLayer::new(RotatingToken::new(ours.clone())).grpc_status();
     check(&mut client(&server, &layer)).await.unwrap();
     assert!(!ours.is_rejected());
 
@@ -110,7 +110,7 @@ async fn calls_that_go_well_or_fail_for_other_reasons_mark_nothing() {
 async fn a_status_in_trailers_marks_nothing_and_the_caller_can() {
     let server = health::start("number-1").await.unwrap();
     let source = numbered();
-    let mut client = client(&server, &BearerAuthLayer::new(source.clone()).grpc());
+    let mut client = client(&server, &BearerAuthLayer::new(source.clone()).grpc_status());
 
     let sent = source.token().await.unwrap();
     let mut updates = client.watch(ALL).await.unwrap().into_inner();
@@ -158,7 +158,7 @@ async fn why_there_is_no_token_is_in_the_chain_of_the_status() {
     let source = source_fn(|| async { Err::<BearerToken, _>("the vault is sealed") });
     let mut client = client(&server, &BearerAuthLayer::new(source));
     let status = client.check(ALL).await.unwrap_err();
-    assert_eq!(ours(&status).kind(), ErrorKind::Source);
+    assert_eq!(ours(&status).kind(), ErrorKind::NoToken);
     let of_source = ours(&status).source_error().unwrap();
     assert_eq!(of_source.kind(), SourceErrorKind::Failed);
     assert!(server.seen().is_empty());

@@ -364,8 +364,8 @@ fn a_back_off_and_an_interval_without_end_are_kept() {
     bench.machine = Machine::new(Policy {
         backoff_first: Duration::MAX,
         backoff_max: Duration::MAX,
-        min_refresh_interval: Duration::MAX,
-        max_refresh_interval: Duration::MAX,
+        rejection_backoff_first: Duration::MAX,
+        rejection_backoff_max: Duration::MAX,
         ..Policy::default()
     });
     let fetch = Bench::waits(bench.ask());

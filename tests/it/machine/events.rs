@@ -113,7 +113,7 @@ pub(super) fn policy(number: u8) -> Policy {
         4 => Policy {
             backoff_first: Duration::ZERO,
             fetch_timeout: Duration::ZERO,
-            min_refresh_interval: Duration::ZERO,
+            rejection_backoff_first: Duration::ZERO,
             ..default
         },
         _ => Policy {
@@ -121,8 +121,8 @@ pub(super) fn policy(number: u8) -> Policy {
             startup_jitter: 1.0,
             backoff_first: SECOND,
             backoff_max: 5 * SECOND,
-            min_refresh_interval: SECOND,
-            max_refresh_interval: 5 * SECOND,
+            rejection_backoff_first: SECOND,
+            rejection_backoff_max: 5 * SECOND,
             ..default
         },
     }

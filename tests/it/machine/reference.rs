@@ -257,9 +257,9 @@ impl Reference {
             };
             let interval = match last {
                 Some((_, interval)) if replaced.lasted < interval => {
-                    (interval * 2).min(self.policy.max_refresh_interval)
+                    (interval * 2).min(self.policy.rejection_backoff_max)
                 }
-                _ => self.policy.min_refresh_interval,
+                _ => self.policy.rejection_backoff_first,
             };
             last = Some((began, interval));
         }

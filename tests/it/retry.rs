@@ -1,4 +1,4 @@
-//! A request whose token was rejected is replayed once, if there is another token.
+//! A request whose token was rejected is retried once, if there is another token.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ use futures::{
 use http::{Method, Request, Response, StatusCode, Version};
 use tower::{BoxError, Layer, Service, ServiceBuilder, retry::RetryLayer};
 use tower_bearer::{
-    BearerAuthLayer, ErrorKind, ReplayRejected, RotatingToken, SourceError, SourceErrorKind,
+    BearerAuthLayer, ErrorKind, RetryRejected, RotatingToken, SourceError, SourceErrorKind,
     StaticToken, TokenFuture, TokenReplaced, TokenSource,
 };
 
@@ -20,7 +20,7 @@ use crate::support::{
 
 pub(crate) const URL: &str = "https://api.example.com/";
 
-/// A server that fails a test which replays without end: no test sends ten requests.
+/// A server that fails a test which retries without end: no test sends ten requests.
 pub(crate) fn answering(answer: impl Fn(&Req) -> Res + Send + Sync + 'static) -> Server {
     let requests = AtomicUsize::new(0);
     Server::answering(move |request| {
@@ -41,20 +41,20 @@ pub(crate) fn takes(good: &'static str) -> Server {
     })
 }
 
-fn replaying<T: TokenSource>(
+fn retrying<T: TokenSource + 'static>(
     source: T,
     server: &Server,
 ) -> impl Service<Req, Response = Res, Error = BoxError> + Clone {
     ServiceBuilder::new()
-        .layer(RetryLayer::new(ReplayRejected::new()))
-        .layer(BearerAuthLayer::new(source).replay_rejected())
+        .layer(RetryLayer::new(RetryRejected::new()))
+        .layer(BearerAuthLayer::new(source).retry_rejected())
         .service(server.clone())
 }
 
 #[test]
-fn a_rejected_request_is_replayed_with_the_other_token() {
+fn a_rejected_request_is_retried_with_the_other_token() {
     let server = takes("new");
-    let response = send(&mut replaying(old_then_new(), &server), get(URL)).unwrap();
+    let response = send(&mut retrying(old_then_new(), &server), get(URL)).unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(server.authorizations(), ["Bearer old", "Bearer new"]);
 }
@@ -62,7 +62,7 @@ fn a_rejected_request_is_replayed_with_the_other_token() {
 #[test]
 fn a_response_that_was_held_back_gives_an_error_if_it_is_polled_after_its_end() {
     let mut service = BearerAuthLayer::new(old_then_new())
-        .replay_rejected()
+        .retry_rejected()
         .layer(takes("new"));
     make_ready(&mut service);
     let mut request = Task::new(service.call(get(URL)));
@@ -74,12 +74,12 @@ fn a_response_that_was_held_back_gives_an_error_if_it_is_polled_after_its_end() 
 }
 
 #[test]
-fn a_request_is_replayed_once_and_no_more() {
+fn a_request_is_retried_once_and_no_more() {
     let server = takes("none of them");
-    let mut service = replaying(always_another(), &server);
+    let mut service = retrying(always_another(), &server);
     let response = send(&mut service, get(URL)).unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    // Asked for another, the source gave `1`; the replay asked it again.
+    // Asked for another, the source gave `1`; the retry asked it again.
     assert_eq!(server.authorizations(), ["Bearer 0", "Bearer 2"]);
 
     // What one request has used up, the next still has.
@@ -88,7 +88,7 @@ fn a_request_is_replayed_once_and_no_more() {
 }
 
 #[test]
-fn the_replay_is_the_request_that_was_rejected_but_for_its_token() {
+fn the_retry_is_the_request_that_was_rejected_but_for_its_token() {
     let server = takes("new");
     let request = Request::put("https://api.example.com/path?query")
         .version(Version::HTTP_2)
@@ -97,7 +97,7 @@ fn the_replay_is_the_request_that_was_rejected_but_for_its_token() {
         .extension("kept")
         .body("body".to_owned())
         .unwrap();
-    send(&mut replaying(old_then_new(), &server), request).unwrap();
+    send(&mut retrying(old_then_new(), &server), request).unwrap();
     let [first, second] = &*server.seen() else {
         panic!("two requests")
     };
@@ -114,23 +114,23 @@ fn the_replay_is_the_request_that_was_rejected_but_for_its_token() {
 }
 
 #[test]
-fn without_another_token_the_response_is_handed_on_and_nothing_is_replayed() {
+fn without_another_token_the_response_is_handed_on_and_nothing_is_retried() {
     let unavailable = || SourceError::new(SourceErrorKind::Failed, "none");
     let old = token("old");
     let fails = Asking(move || {
         if old.is_rejected() {
-            return TokenFuture::pending(ready(Err(unavailable())));
+            return TokenFuture::boxed(ready(Err(unavailable())));
         }
         old.clone().into()
     });
     let server = takes("new");
-    let response = send(&mut replaying(fails, &server), get(URL)).unwrap();
+    let response = send(&mut retrying(fails, &server), get(URL)).unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(server.seen().len(), 1);
 
     let server = takes("new");
     let only = StaticToken::new(token("old"));
-    let response = send(&mut replaying(only, &server), get(URL)).unwrap();
+    let response = send(&mut retrying(only, &server), get(URL)).unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(server.seen().len(), 1);
 }
@@ -144,7 +144,7 @@ fn another_token_that_was_rejected_as_well_is_not_sent() {
         token.clone().into()
     });
     let server = takes("new");
-    let response = send(&mut replaying(source, &server), get(URL)).unwrap();
+    let response = send(&mut retrying(source, &server), get(URL)).unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(server.authorizations(), ["Bearer old"]);
 }
@@ -154,20 +154,20 @@ fn another_token_that_was_rejected_as_well_is_not_sent() {
 fn the_same_text_in_a_new_token_is_not_another_token() {
     let server = takes("new");
     let again = Asking(|| token("old").into());
-    let response = send(&mut replaying(again, &server), get(URL)).unwrap();
+    let response = send(&mut retrying(again, &server), get(URL)).unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(server.authorizations(), ["Bearer old"]);
 }
 
 #[test]
-fn a_request_that_carries_its_own_token_is_not_replayed() {
+fn a_request_that_carries_its_own_token_is_not_retried() {
     let server = takes("new");
     let mut service = ServiceBuilder::new()
-        .layer(RetryLayer::new(ReplayRejected::new()))
+        .layer(RetryLayer::new(RetryRejected::new()))
         .layer(
             BearerAuthLayer::new(old_then_new())
                 .keep_existing()
-                .replay_rejected(),
+                .retry_rejected(),
         )
         .service(server.clone());
     let mut request = get(URL);
@@ -179,23 +179,23 @@ fn a_request_that_carries_its_own_token_is_not_replayed() {
 }
 
 #[test]
-fn a_response_that_blames_something_else_is_not_replayed() {
+fn a_response_that_blames_something_else_is_not_retried() {
     let server = Server::answering(|_| {
         let mut response = status(StatusCode::UNAUTHORIZED);
         let challenge = "Bearer error=\"insufficient_scope\"".parse().unwrap();
         response.headers_mut().insert("www-authenticate", challenge);
         response
     });
-    send(&mut replaying(old_then_new(), &server), get(URL)).unwrap();
+    send(&mut retrying(old_then_new(), &server), get(URL)).unwrap();
     assert_eq!(server.seen().len(), 1);
 }
 
 #[test]
-fn a_request_whose_body_cannot_be_cloned_is_not_replayed() {
+fn a_request_whose_body_cannot_be_cloned_is_not_retried() {
     let server = takes("new");
     let mut service = ServiceBuilder::new()
-        .layer(RetryLayer::new(ReplayRejected::with_clone(|_: &Req| None)))
-        .layer(BearerAuthLayer::new(old_then_new()).replay_rejected())
+        .layer(RetryLayer::new(RetryRejected::with_clone(|_: &Req| None)))
+        .layer(BearerAuthLayer::new(old_then_new()).retry_rejected())
         .service(server.clone());
     let response = send(&mut service, get(URL)).unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
@@ -203,10 +203,10 @@ fn a_request_whose_body_cannot_be_cloned_is_not_replayed() {
 }
 
 #[test]
-fn without_the_setting_the_response_is_not_held_back_and_nothing_is_replayed() {
+fn without_the_setting_the_response_is_not_held_back_and_nothing_is_retried() {
     let server = takes("new");
     let mut service = ServiceBuilder::new()
-        .layer(RetryLayer::new(ReplayRejected::new()))
+        .layer(RetryLayer::new(RetryRejected::new()))
         .layer(BearerAuthLayer::new(old_then_new()))
         .service(server.clone());
     let response = send(&mut service, get(URL)).unwrap();
@@ -215,7 +215,7 @@ fn without_the_setting_the_response_is_not_held_back_and_nothing_is_replayed() {
 }
 
 #[test]
-fn the_replay_waits_for_the_fetch_of_the_other_token() {
+fn the_retry_waits_for_the_fetch_of_the_other_token() {
     let (come, comes) = oneshot::channel();
     let comes = comes.shared();
     let old = token("old");
@@ -223,13 +223,13 @@ fn the_replay_waits_for_the_fetch_of_the_other_token() {
         if !old.is_rejected() {
             return old.clone().into();
         }
-        TokenFuture::pending(comes.clone().map(|came: Result<(), _>| {
+        TokenFuture::boxed(comes.clone().map(|came: Result<(), _>| {
             came.unwrap();
             Ok(token("new"))
         }))
     });
     let server = takes("new");
-    let mut service = replaying(source, &server);
+    let mut service = retrying(source, &server);
     let mut request = Task::waiting(service.call(get(URL)));
     assert_eq!(server.seen().len(), 1);
     come.send(()).unwrap();
@@ -242,7 +242,7 @@ fn a_caller_who_leaves_while_the_response_is_held_back_loses_nothing_for_others(
     let server = takes("new");
     let source = RotatingToken::new(token("old"));
     let mut service = BearerAuthLayer::new(source.clone())
-        .replay_rejected()
+        .retry_rejected()
         .layer(server);
     drop(service.call(get(URL)));
     source.rotate(token("new"));
@@ -253,7 +253,7 @@ fn a_caller_who_leaves_while_the_response_is_held_back_loses_nothing_for_others(
 #[test]
 fn a_policy_of_ones_own_can_look_at_the_extension() {
     let server = takes("new");
-    let layer = BearerAuthLayer::new(old_then_new()).replay_rejected();
+    let layer = BearerAuthLayer::new(old_then_new()).retry_rejected();
     let mut service = layer.layer(server);
     let response: Response<String> = send(&mut service, get(URL)).unwrap();
     assert!(response.extensions().get::<TokenReplaced>().is_some());
@@ -263,7 +263,7 @@ fn a_policy_of_ones_own_can_look_at_the_extension() {
 fn the_same_text_in_a_new_token_is_no_other_token() {
     let server = takes("new");
     let source = Asking(|| token("old").into());
-    let response = send(&mut replaying(source, &server), get(URL)).unwrap();
+    let response = send(&mut retrying(source, &server), get(URL)).unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(server.seen().len(), 1);
 }
