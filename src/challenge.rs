@@ -1,4 +1,5 @@
-//! What a response says about the token that was sent: 401 and `WWW-Authenticate` to a verdict.
+//! What a response says about the token that was sent: a 401 and its `WWW-Authenticate` give a
+//! verdict, which marks the token.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -6,16 +7,18 @@ use http::{
 };
 use http_auth::parser::ChallengeParser;
 
-/// Who looks at the token: the origin server (RFC 9110 §11.6) or a proxy (§11.7).
+use crate::{token::BearerToken, trace};
+
+/// Whose challenge counts: the origin server's (RFC 9110 §11.6) or a proxy's (§11.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Audience {
+pub(crate) enum Challenger {
     Origin,
     /// An origin server that speaks gRPC, and says so over HTTP 200.
     Grpc,
     Proxy,
 }
 
-impl Audience {
+impl Challenger {
     /// A proxy answers in HTTP, whatever goes through it.
     pub(crate) fn of(header: &HeaderName, grpc_status: bool) -> Self {
         if header == PROXY_AUTHORIZATION {
@@ -27,9 +30,24 @@ impl Audience {
         }
     }
 
-    /// Whether a response says that the token of its request is bad.
+    /// Marks the token of a request if the response rejects the token, and tells whether it does.
     #[inline]
-    pub(crate) fn rejects_token(self, status: StatusCode, headers: &HeaderMap) -> bool {
+    pub(crate) fn judge(
+        self,
+        token: &BearerToken,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> bool {
+        let rejected = self.rejects_token(status, headers);
+        if rejected {
+            token.reject();
+            trace::token_rejected();
+        }
+        rejected
+    }
+
+    #[inline]
+    fn rejects_token(self, status: StatusCode, headers: &HeaderMap) -> bool {
         let refused = match self {
             Self::Origin => status == StatusCode::UNAUTHORIZED,
             Self::Grpc => status == StatusCode::UNAUTHORIZED || is_unauthenticated(status, headers),

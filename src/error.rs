@@ -1,8 +1,9 @@
-//! Why a request was not sent: [`Error`], which users find in the [`BoxError`] by downcast.
+//! Why a request was not sent: [`Error`], which users find in the [`BoxError`] by downcast. And why a
+//! source has no token: [`SourceError`].
 
-use std::{error::Error as StdError, fmt};
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use crate::{source::SourceError, trace};
+use crate::token::{BearerToken, InvalidToken};
 
 /// The error of the services in this crate, as in Tower.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -52,7 +53,6 @@ impl Error {
     }
 
     pub(crate) fn insecure_transport(uri: &http::Uri) -> Self {
-        trace::plaintext_refused(uri);
         let cause = Cause::InsecureTransport {
             scheme: uri.scheme_str().unwrap_or("HTTP").to_owned(),
             host: uri.host().unwrap_or_default().to_owned(),
@@ -101,5 +101,210 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source_error().map(|error| error as _)
+    }
+}
+
+/// Why a source has no token.
+///
+/// Cheap to clone: every request that waited for the same failed fetch gets a clone of one error.
+///
+/// It never holds a byte of a token. The error of a fetch function is kept as `source()`, and only
+/// its `Display` is ever shown, since the `Debug` of an HTTP client's error may hold a response body.
+#[derive(Clone)]
+pub struct SourceError {
+    inner: Arc<ErrorInner>,
+}
+
+struct ErrorInner {
+    kind: SourceErrorKind,
+    message: Cow<'static, str>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+    retry_after: Option<Duration>,
+}
+
+/// What went wrong in a source, see [`SourceError::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SourceErrorKind {
+    /// Nothing is there to take a token from: a variable that is not set, a file that does not exist.
+    Absent,
+    /// Something is there, and it is not a token.
+    Invalid,
+    /// The token is past its expiry: the only one there is, or one that was fetched just now.
+    Expired,
+    /// The function that fetches the token failed.
+    Failed,
+    /// The function that fetches the token took too long.
+    TimedOut,
+    /// The function that fetches the token panicked.
+    Panicked,
+    /// The fetched token is one that a server has already rejected.
+    Rejected,
+    /// No token can arrive any more: whatever would have supplied it was dropped.
+    Closed,
+}
+
+impl SourceError {
+    /// An error with a message that a user can act on. Put nothing secret in it.
+    pub fn new(kind: SourceErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::from_parts(kind, message.into(), None)
+    }
+
+    /// An error with a message and the error that caused it.
+    pub fn with_source(
+        kind: SourceErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        source: impl Into<BoxError>,
+    ) -> Self {
+        Self::from_parts(kind, message.into(), Some(source.into().into()))
+    }
+
+    fn from_parts(
+        kind: SourceErrorKind,
+        message: Cow<'static, str>,
+        source: Option<Arc<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(ErrorInner {
+                kind,
+                message,
+                source,
+                retry_after: None,
+            }),
+        }
+    }
+
+    /// The error of a fetch function.
+    pub(crate) fn failed(error: impl Into<BoxError>) -> Self {
+        match error.into().downcast::<Self>() {
+            Ok(error) => *error,
+            Err(error) => Self::with_source(
+                SourceErrorKind::Failed,
+                "the token could not be fetched",
+                error,
+            ),
+        }
+    }
+
+    /// For sources that have one token and no way to get another.
+    #[inline]
+    pub(crate) fn unless_expired(token: BearerToken) -> Result<BearerToken, Self> {
+        if token.is_expired() {
+            return Err(Self::expired());
+        }
+        Ok(token)
+    }
+
+    #[cold]
+    pub(crate) fn taken() -> Self {
+        Self::new(
+            SourceErrorKind::Closed,
+            "the token was already taken from this future",
+        )
+    }
+
+    #[cold]
+    fn expired() -> Self {
+        Self::new(SourceErrorKind::Expired, "the token has expired")
+    }
+
+    pub(crate) fn timed_out(limit: Duration) -> Self {
+        Self::new(
+            SourceErrorKind::TimedOut,
+            format!("the token could not be fetched within {limit:?}"),
+        )
+    }
+
+    /// Without the panic's message, which may hold anything.
+    pub(crate) fn panicked() -> Self {
+        Self::new(
+            SourceErrorKind::Panicked,
+            "the function that fetches the token panicked",
+        )
+    }
+
+    pub(crate) fn fetched_expired() -> Self {
+        Self::new(
+            SourceErrorKind::Expired,
+            "the token that was fetched has already expired",
+        )
+    }
+
+    pub(crate) fn fetched_rejected() -> Self {
+        Self::new(
+            SourceErrorKind::Rejected,
+            "the token that was fetched is one that a server has rejected",
+        )
+    }
+
+    /// The error for callers who come between a failure and the next try.
+    pub(crate) fn backing_off(last: &Self, retry_after: Duration) -> Self {
+        Self {
+            inner: Arc::new(ErrorInner {
+                kind: last.kind(),
+                message: format!("no token, and no new try to fetch one for {retry_after:.1?}")
+                    .into(),
+                source: Some(Arc::new(last.clone())),
+                retry_after: Some(retry_after),
+            }),
+        }
+    }
+
+    /// The same error under another message, with what caused it and when the next try is.
+    pub(crate) fn with_message(&self, message: String) -> Self {
+        Self {
+            inner: Arc::new(ErrorInner {
+                kind: self.kind(),
+                message: message.into(),
+                source: self.inner.source.clone(),
+                retry_after: self.retry_after(),
+            }),
+        }
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn kind(&self) -> SourceErrorKind {
+        self.inner.kind
+    }
+
+    /// How long until the source tries again, if the error is that of an earlier try.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.inner.retry_after
+    }
+}
+
+impl From<InvalidToken> for SourceError {
+    fn from(error: InvalidToken) -> Self {
+        Self::with_source(
+            SourceErrorKind::Invalid,
+            "the source's text is not a token",
+            error,
+        )
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.inner.message)
+    }
+}
+
+impl fmt::Debug for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("SourceError");
+        debug.field("kind", &self.inner.kind);
+        debug.field("message", &self.inner.message);
+        if let Some(source) = &self.inner.source {
+            debug.field("source", &format_args!("{source}"));
+        }
+        debug.finish()
+    }
+}
+
+impl StdError for SourceError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner.source.as_deref().map(|source| source as _)
     }
 }

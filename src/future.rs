@@ -14,11 +14,10 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::{
-    challenge::Audience,
-    error::{BoxError, Error},
-    source::{SourceError, TokenFuture, TokenSource},
+    challenge::Challenger,
+    error::{BoxError, Error, SourceError},
+    source::{TokenFuture, TokenSource},
     token::BearerToken,
-    trace,
 };
 
 pin_project! {
@@ -47,13 +46,13 @@ pin_project! {
             sent: Option<Sent>,
         },
         /// In one box, whichever it is, so that the usual state is small and dropped in few steps.
-        Rare { state: Box<Rare<S, R, B>> },
+        SlowPath { state: Box<SlowPath<S, R, B>> },
     }
 }
 
 /// What most requests never are.
 #[expect(clippy::large_enum_variant, reason = "it is in a box whichever it is")]
-enum Rare<S, R, B> {
+enum SlowPath<S, R, B> {
     WaitingForToken(Waiting<S, B>),
     /// Only where rejected requests are to be retried.
     WaitingForReplacement(HeldBack<R>),
@@ -68,10 +67,10 @@ struct Waiting<S, B> {
     /// the request. `None` once the one has been called with the other.
     call: Option<(S, Request<B>)>,
     header: HeaderName,
-    special: Option<Arc<Special>>,
+    response_rules: Option<Arc<ResponseRules>>,
 }
 
-/// What comes after a rare state.
+/// What comes after a slow state.
 enum Next<F, R> {
     Wait(F, Sent),
     Answer(R),
@@ -82,7 +81,7 @@ type NextOrError<F, R> = Result<Next<F, R>, Error>;
 /// The token that a request carries, and what its response may mean for it.
 struct Sent {
     token: BearerToken,
-    special: Option<Arc<Special>>,
+    response_rules: Option<Arc<ResponseRules>>,
 }
 
 /// A response that rejected its token, until the source has been asked for another.
@@ -93,22 +92,22 @@ struct HeldBack<R> {
 }
 
 /// How responses are read if not as usual. In an `Arc`, it takes one word in each future.
-pub(crate) struct Special {
-    audience: Audience,
+pub(crate) struct ResponseRules {
+    challenger: Challenger,
     /// Where another token comes from, if rejected requests are to be retried.
     replacements: Option<Arc<dyn TokenSource>>,
 }
 
-impl Special {
+impl ResponseRules {
     /// `None` is as usual: an origin server judges the token, and nothing is retried.
     pub(crate) fn new(
-        audience: Audience,
+        challenger: Challenger,
         replacements: Option<Arc<dyn TokenSource>>,
     ) -> Option<Arc<Self>> {
-        let is_usual = audience == Audience::Origin && replacements.is_none();
+        let is_usual = challenger == Challenger::Origin && replacements.is_none();
         (!is_usual).then(|| {
             Arc::new(Self {
-                audience,
+                challenger,
                 replacements,
             })
         })
@@ -140,11 +139,14 @@ where
     pub(crate) fn with_token(
         response: S::Future,
         token: BearerToken,
-        special: Option<Arc<Special>>,
+        response_rules: Option<Arc<ResponseRules>>,
     ) -> Self {
         Self::from(State::WaitingForResponse {
             response,
-            sent: Some(Sent { token, special }),
+            sent: Some(Sent {
+                token,
+                response_rules,
+            }),
         })
     }
 
@@ -153,19 +155,19 @@ where
         token: BoxFuture<'static, Result<BearerToken, SourceError>>,
         call: (S, Request<B>),
         header: HeaderName,
-        special: Option<Arc<Special>>,
+        response_rules: Option<Arc<ResponseRules>>,
     ) -> Self {
-        Self::from(State::rare(Rare::WaitingForToken(Waiting {
+        Self::from(State::slow(SlowPath::WaitingForToken(Waiting {
             token,
             call: Some(call),
             header,
-            special,
+            response_rules,
         })))
     }
 
     #[cold]
     pub(crate) fn not_sent(error: Error) -> Self {
-        Self::from(State::rare(Rare::NotSent(Some(error))))
+        Self::from(State::slow(SlowPath::NotSent(Some(error))))
     }
 
     #[inline]
@@ -200,52 +202,53 @@ where
     #[expect(clippy::inline_always, reason = "as `ResponseFuture::poll`")]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<R>, BoxError>> {
         let StateProj::WaitingForResponse { response, sent } = self.as_mut().project() else {
-            return self.poll_rare(cx);
+            return self.poll_slow(cx);
         };
         let result = ready!(response.poll(cx)).map_err(Into::into);
         // By reference, so that the usual response is moved once less.
         let is_rejected = match (&result, &*sent) {
-            (Ok(response), Some(sent)) => sent.is_rejected_by(response),
+            (Ok(response), Some(sent)) => sent.judge(response),
             _ => false,
         };
         if !is_rejected {
             return Poll::Ready(result);
         }
         match (result, sent.take()) {
-            (Ok(response), Some(sent)) => self.reject(response, sent, cx),
+            (Ok(response), Some(sent)) => self.hold_back(response, sent, cx),
             (result, _) => Poll::Ready(result),
         }
     }
 
-    /// Marks the token. Holds the response back if another token is wanted.
+    /// Holds the response back if another token is wanted.
     #[cold]
-    fn reject(
+    fn hold_back(
         mut self: Pin<&mut Self>,
         response: Response<R>,
         sent: Sent,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response<R>, BoxError>> {
-        sent.token.reject();
-        trace::token_rejected();
-        let replacements = sent.special.as_ref().and_then(|s| s.replacements.as_ref());
+        let replacements = sent
+            .response_rules
+            .as_ref()
+            .and_then(|s| s.replacements.as_ref());
         let Some(replacements) = replacements else {
             return Poll::Ready(Ok(response));
         };
         let replacement = replacements.token();
-        self.set(Self::rare(Rare::WaitingForReplacement(HeldBack {
+        self.set(Self::slow(SlowPath::WaitingForReplacement(HeldBack {
             response: Some(response),
             rejected: sent.token,
             replacement,
         })));
-        self.poll_rare(cx)
+        self.poll_slow(cx)
     }
 
     #[cold]
-    fn poll_rare(
+    fn poll_slow(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response<R>, BoxError>> {
-        let StateProj::Rare { state } = self.as_mut().project() else {
+        let StateProj::SlowPath { state } = self.as_mut().project() else {
             // Not reached.
             return Poll::Ready(Err(Error::finished().into()));
         };
@@ -262,13 +265,13 @@ where
 }
 
 impl<S, F, R, B> State<S, F, R, B> {
-    fn rare(state: Rare<S, R, B>) -> Self {
+    fn slow(state: SlowPath<S, R, B>) -> Self {
         let state = Box::new(state);
-        Self::Rare { state }
+        Self::SlowPath { state }
     }
 }
 
-impl<S, B, R> Rare<S, Response<R>, B>
+impl<S, B, R> SlowPath<S, Response<R>, B>
 where
     S: Service<Request<B>, Response = Response<R>>,
 {
@@ -281,7 +284,7 @@ where
                         request.headers_mut().insert(&waiting.header, value);
                         let sent = Sent {
                             token,
-                            special: waiting.special.take(),
+                            response_rules: waiting.response_rules.take(),
                         };
                         return Poll::Ready(Ok(Next::Wait(ready.call(request), sent)));
                     }
@@ -308,12 +311,12 @@ where
 
 impl Sent {
     #[inline]
-    fn is_rejected_by<B>(&self, response: &Response<B>) -> bool {
-        let audience = match &self.special {
-            None => Audience::Origin,
-            Some(special) => special.audience,
+    fn judge<B>(&self, response: &Response<B>) -> bool {
+        let challenger = match &self.response_rules {
+            None => Challenger::Origin,
+            Some(response_rules) => response_rules.challenger,
         };
-        audience.rejects_token(response.status(), response.headers())
+        challenger.judge(&self.token, response.status(), response.headers())
     }
 }
 
@@ -322,13 +325,13 @@ where
     S: Service<Request<B>>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let State::Rare { state } = &self.state else {
+        let State::SlowPath { state } = &self.state else {
             return f.write_str("ResponseFuture(waiting for the response)");
         };
         f.write_str(match **state {
-            Rare::WaitingForToken(_) => "ResponseFuture(waiting for a token)",
-            Rare::WaitingForReplacement(_) => "ResponseFuture(waiting for another token)",
-            Rare::NotSent(_) => "ResponseFuture(not sent)",
+            SlowPath::WaitingForToken(_) => "ResponseFuture(waiting for a token)",
+            SlowPath::WaitingForReplacement(_) => "ResponseFuture(waiting for another token)",
+            SlowPath::NotSent(_) => "ResponseFuture(not sent)",
         })
     }
 }

@@ -5,11 +5,7 @@ use std::{fmt, sync::Arc};
 use http::HeaderName;
 use tower_layer::Layer;
 
-use crate::{
-    scope::{InvalidOrigin, Rules},
-    service::BearerAuth,
-    source::TokenSource,
-};
+use crate::{origin::InvalidOrigin, rules::Rules, service::BearerAuth, source::TokenSource};
 
 /// Puts `Authorization: Bearer …` on each request that may carry it, with a token from a
 /// [`TokenSource`].

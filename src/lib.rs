@@ -91,15 +91,20 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod challenge;
+#[cfg(feature = "dnanexus")]
+mod dnanexus;
 mod error;
 mod future;
 mod layer;
+mod origin;
+mod refresh;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;
 #[cfg(feature = "retry")]
 mod retry;
+mod rules;
 mod runtime;
-mod scope;
+mod secret_text;
 mod service;
 mod source;
 mod sources;
@@ -107,26 +112,26 @@ mod sync;
 mod token;
 mod trace;
 
+#[cfg(feature = "dnanexus")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dnanexus")))]
+pub use crate::dnanexus::Dnanexus;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub use crate::retry::RetryRejected;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use crate::runtime::TokioRuntime;
-#[cfg(feature = "dnanexus")]
-#[cfg_attr(docsrs, doc(cfg(feature = "dnanexus")))]
-pub use crate::sources::Dnanexus;
 pub use crate::{
-    error::{BoxError, Error, ErrorKind},
+    error::{BoxError, Error, ErrorKind, SourceError, SourceErrorKind},
     future::{ResponseFuture, TokenReplaced},
     layer::BearerAuthLayer,
+    origin::InvalidOrigin,
     runtime::{CallerDriven, Runtime},
-    scope::InvalidOrigin,
     service::BearerAuth,
-    source::{SourceError, SourceErrorKind, SourceFn, TokenFuture, TokenSource, source_fn},
+    source::{TokenFuture, TokenSource},
     sources::{
         Chain, EnvToken, FileToken, FileTokenBuilder, IntoSource, RefreshingToken,
-        RefreshingTokenBuilder, RotatingToken, StaticToken, first_of,
+        RefreshingTokenBuilder, RotatingToken, SourceFn, StaticToken, first_of, source_fn,
     },
     token::{BearerToken, InvalidToken, InvalidTokenKind, TokenText},
 };

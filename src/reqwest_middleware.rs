@@ -8,10 +8,10 @@ use reqwest_middleware::{
 };
 
 use crate::{
-    error::Error,
+    error::{Error, SourceError},
     layer::BearerAuthLayer,
-    scope::{Rules, Verdict},
-    source::{SourceError, TokenSource},
+    rules::{Rules, Verdict},
+    source::TokenSource,
     token::BearerToken,
     trace,
 };
@@ -113,6 +113,7 @@ impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
                 Verdict::Carry => {}
                 Verdict::Pass => return next.run(request, extensions).await,
                 Verdict::Refuse => {
+                    trace::plaintext_refused(&uri);
                     return Err(MiddlewareError::middleware(Error::insecure_transport(&uri)));
                 }
             }
@@ -126,14 +127,12 @@ impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
         let again = again.map(Box::new);
         rules.attach(request.headers_mut(), &token);
         let response = next.clone().run(request, extensions).await?;
-        if !is_rejected(rules, &token, &sent_to, &response) {
+        let sent = Sent { token, to: sent_to };
+        if !judge(rules, &sent, &response) {
             return Ok(response);
         }
         match again {
-            Some(again) => {
-                let sent = Sent { token, to: sent_to };
-                Box::pin(self.retry(*again, sent, response, extensions, next)).await
-            }
+            Some(again) => Box::pin(self.retry(*again, sent, response, extensions, next)).await,
             None => Ok(response),
         }
     }
@@ -166,22 +165,17 @@ impl<T: TokenSource> BearerAuthLayer<T> {
         drop(response);
         self.rules().attach(request.headers_mut(), &token);
         let response = next.run(request, extensions).await?;
-        is_rejected(self.rules(), &token, &rejected.to, &response);
+        let sent = Sent { token, ..rejected };
+        judge(self.rules(), &sent, &response);
         Ok(response)
     }
 }
 
-/// Marks the token, too. Not for a server that never saw it, to which a redirect led.
-fn is_rejected(rules: &Rules, token: &BearerToken, sent_to: &Url, response: &Response) -> bool {
-    let audience = rules.audience();
-    // The origins last: each allocates.
-    let rejected = audience.rejects_token(response.status(), response.headers())
-        && response.url().origin() == sent_to.origin();
-    if rejected {
-        token.reject();
-        trace::token_rejected();
-    }
-    rejected
+/// Marks the token if the response rejects it. A server to which a redirect led never saw the token.
+fn judge(rules: &Rules, sent: &Sent, response: &Response) -> bool {
+    let is_here = *response.url() == sent.to || response.url().origin() == sent.to.origin();
+    let (status, headers) = (response.status(), response.headers());
+    is_here && rules.challenger().judge(&sent.token, status, headers)
 }
 
 fn no_token(error: SourceError) -> MiddlewareError {

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{self, Debug},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -180,4 +181,12 @@ impl Runtime for CallerDriven {
     fn coarse_now(&self) -> Instant {
         self.clock.now()
     }
+}
+
+/// What a source that fetches runs on if it is given nothing else.
+pub(crate) fn default_runtime() -> Arc<dyn Runtime> {
+    #[cfg(feature = "tokio")]
+    return Arc::new(TokioRuntime::new());
+    #[cfg(not(feature = "tokio"))]
+    return Arc::new(CallerDriven::new());
 }

@@ -11,9 +11,10 @@ use tower_service::Service;
 
 use crate::{
     error::{BoxError, Error},
-    future::{ResponseFuture, Special},
-    scope::{Rules, Verdict},
+    future::{ResponseFuture, ResponseRules},
+    rules::{Rules, Verdict},
     source::{TokenSource, TokenState},
+    trace,
 };
 
 /// Puts a bearer token on each request that may carry one. Made by
@@ -41,7 +42,7 @@ pub struct BearerAuth<S, T> {
 struct Auth<T> {
     source: Arc<T>,
     rules: Rules,
-    special: Option<Arc<Special>>,
+    response_rules: Option<Arc<ResponseRules>>,
 }
 
 impl<S, T> BearerAuth<S, T> {
@@ -51,11 +52,11 @@ impl<S, T> BearerAuth<S, T> {
         rules: Rules,
         replacements: Option<Arc<dyn TokenSource>>,
     ) -> Self {
-        let special = Special::new(rules.audience(), replacements);
+        let response_rules = ResponseRules::new(rules.challenger(), replacements);
         let auth = Arc::new(Auth {
             source,
             rules,
-            special,
+            response_rules,
         });
         Self { inner, auth }
     }
@@ -96,22 +97,23 @@ where
         let Auth {
             source,
             rules,
-            special,
+            response_rules,
         } = &*self.auth;
         // Before the source is asked: a request that may not carry a token must not cost a fetch.
         match rules.verdict(request.uri(), request.headers()) {
             Verdict::Carry => {}
             Verdict::Pass => return ResponseFuture::without_token(self.inner.call(request)),
             Verdict::Refuse => {
+                trace::plaintext_refused(request.uri());
                 return not_sent(&mut self.inner, Error::insecure_transport(request.uri()));
             }
         }
         match source.token().into_state() {
             TokenState::Ready(Ok(token)) => {
                 rules.attach(request.headers_mut(), &token);
-                let special = special.clone();
+                let response_rules = response_rules.clone();
                 let response = self.inner.call(request);
-                ResponseFuture::with_token(response, token, special)
+                ResponseFuture::with_token(response, token, response_rules)
             }
             TokenState::Ready(Err(error)) => not_sent(&mut self.inner, Error::no_token(error)),
             TokenState::Pending(token) => {
@@ -120,7 +122,12 @@ where
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
                 let call = (ready, request);
-                ResponseFuture::after_token(token, call, rules.header.clone(), special.clone())
+                ResponseFuture::after_token(
+                    token,
+                    call,
+                    rules.header.clone(),
+                    response_rules.clone(),
+                )
             }
         }
     }

@@ -1,20 +1,16 @@
-//! Where tokens come from: [`TokenSource`], what it answers with, [`TokenFuture`], and why it
-//! could not: [`SourceError`].
+//! Where tokens come from: [`TokenSource`], and what it answers with, [`TokenFuture`].
 
 use std::{
-    borrow::Cow,
-    error::Error as StdError,
     fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use futures::future::BoxFuture;
 
-use crate::token::{BearerToken, InvalidToken};
+use crate::{error::SourceError, token::BearerToken};
 
 /// Hands out the token to use now, or a future of it.
 ///
@@ -29,7 +25,7 @@ use crate::token::{BearerToken, InvalidToken};
 ///
 /// Return [`TokenFuture::ready`] when the token is at hand, which costs no allocation, and
 /// [`TokenFuture::boxed`] when it is not. For a source that always has to wait there is
-/// [`source_fn`].
+/// [`source_fn`](crate::source_fn).
 ///
 /// ```
 /// use tower_bearer::{BearerToken, TokenFuture, TokenSource};
@@ -65,8 +61,6 @@ impl<T: TokenSource + ?Sized> TokenSource for Box<T> {
     }
 }
 
-type TokenResult = Result<BearerToken, SourceError>;
-
 /// A token, or a future of one: what a [`TokenSource`] answers with.
 #[must_use = "futures do nothing unless polled"]
 pub struct TokenFuture {
@@ -76,8 +70,8 @@ pub struct TokenFuture {
 
 /// Lets the service act on a token at hand without polling.
 pub(crate) enum TokenState {
-    Ready(TokenResult),
-    Pending(BoxFuture<'static, TokenResult>),
+    Ready(Result<BearerToken, SourceError>),
+    Pending(BoxFuture<'static, Result<BearerToken, SourceError>>),
 }
 
 impl TokenFuture {
@@ -111,7 +105,7 @@ impl From<BearerToken> for TokenFuture {
 }
 
 /// Polled again after it has answered, it answers with an error of kind
-/// [`Closed`](SourceErrorKind::Closed).
+/// [`Closed`](crate::SourceErrorKind::Closed).
 impl Future for TokenFuture {
     type Output = Result<BearerToken, SourceError>;
 
@@ -136,260 +130,5 @@ impl fmt::Debug for TokenFuture {
             Some(TokenState::Pending(_)) => "TokenFuture(pending)",
             None => "TokenFuture(taken)",
         })
-    }
-}
-
-/// Makes a [`TokenSource`] from an async function that is called for each request.
-///
-/// The function decides about caching. An error of any type becomes a [`SourceError`] of kind
-/// [`Failed`](SourceErrorKind::Failed) with that error as its `source()`; a [`SourceError`] stays
-/// what it is.
-///
-/// ```
-/// use tower_bearer::{BearerAuthLayer, BearerToken, InvalidToken, source_fn};
-///
-/// async fn from_keychain() -> Result<BearerToken, InvalidToken> {
-///     BearerToken::new(String::from("7Fjfp0ZBr1KtDRbnfVdmIw"))
-/// }
-///
-/// let layer = BearerAuthLayer::new(source_fn(from_keychain));
-/// ```
-pub fn source_fn<F, Fut, E>(f: F) -> SourceFn<F>
-where
-    F: Fn() -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<BearerToken, E>> + Send + 'static,
-    E: Into<Box<dyn StdError + Send + Sync>>,
-{
-    SourceFn { f }
-}
-
-/// The [`TokenSource`] that [`source_fn`] makes.
-#[derive(Clone, Copy)]
-pub struct SourceFn<F> {
-    f: F,
-}
-
-impl<F, Fut, E> TokenSource for SourceFn<F>
-where
-    F: Fn() -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<BearerToken, E>> + Send + 'static,
-    E: Into<Box<dyn StdError + Send + Sync>>,
-{
-    fn token(&self) -> TokenFuture {
-        let token = (self.f)();
-        TokenFuture::boxed(async move {
-            let token = token.await.map_err(SourceError::failed)?;
-            SourceError::unless_expired(token)
-        })
-    }
-}
-
-impl<F> fmt::Debug for SourceFn<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SourceFn").finish_non_exhaustive()
-    }
-}
-
-/// Why a source has no token. A clone is one reference count: all that wait for one fetch share
-/// its error.
-///
-/// It never holds a byte of a token. The error of a fetch function is kept as `source()`, and only
-/// its `Display` is ever shown, since the `Debug` of an HTTP client's error may hold a response body.
-#[derive(Clone)]
-pub struct SourceError {
-    inner: Arc<ErrorInner>,
-}
-
-struct ErrorInner {
-    kind: SourceErrorKind,
-    message: Cow<'static, str>,
-    source: Option<Arc<dyn StdError + Send + Sync>>,
-    retry_after: Option<Duration>,
-}
-
-/// What went wrong in a source, see [`SourceError::kind`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SourceErrorKind {
-    /// Nothing is there to take a token from: a variable that is not set, a file that does not exist.
-    Absent,
-    /// Something is there, and it is not a token.
-    Invalid,
-    /// The token is past its expiry: the only one there is, or one that was fetched just now.
-    Expired,
-    /// The function that fetches the token failed.
-    Failed,
-    /// The function that fetches the token took too long.
-    TimedOut,
-    /// The function that fetches the token panicked.
-    Panicked,
-    /// The function that fetches the token gave one that a server has rejected already.
-    Rejected,
-    /// What would have given the token is gone.
-    Closed,
-}
-
-impl SourceError {
-    /// An error with a message that a user can act on. Put nothing secret in it.
-    pub fn new(kind: SourceErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::from_parts(kind, message.into(), None)
-    }
-
-    /// An error with a message and the error that caused it.
-    pub fn with_source(
-        kind: SourceErrorKind,
-        message: impl Into<Cow<'static, str>>,
-        source: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> Self {
-        Self::from_parts(kind, message.into(), Some(source.into().into()))
-    }
-
-    fn from_parts(
-        kind: SourceErrorKind,
-        message: Cow<'static, str>,
-        source: Option<Arc<dyn StdError + Send + Sync>>,
-    ) -> Self {
-        Self {
-            inner: Arc::new(ErrorInner {
-                kind,
-                message,
-                source,
-                retry_after: None,
-            }),
-        }
-    }
-
-    /// The error of a fetch function.
-    pub(crate) fn failed(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        match error.into().downcast::<Self>() {
-            Ok(error) => *error,
-            Err(error) => Self::with_source(
-                SourceErrorKind::Failed,
-                "the token could not be fetched",
-                error,
-            ),
-        }
-    }
-
-    /// For sources that have one token and no way to get another.
-    #[inline]
-    pub(crate) fn unless_expired(token: BearerToken) -> Result<BearerToken, Self> {
-        if token.is_expired() {
-            return Err(Self::expired());
-        }
-        Ok(token)
-    }
-
-    #[cold]
-    fn taken() -> Self {
-        Self::new(
-            SourceErrorKind::Closed,
-            "the token was already taken from this future",
-        )
-    }
-
-    #[cold]
-    fn expired() -> Self {
-        Self::new(SourceErrorKind::Expired, "the token has expired")
-    }
-
-    pub(crate) fn timed_out(limit: Duration) -> Self {
-        Self::new(
-            SourceErrorKind::TimedOut,
-            format!("the token could not be fetched within {limit:?}"),
-        )
-    }
-
-    /// Without the panic's message, which may hold anything.
-    pub(crate) fn panicked() -> Self {
-        Self::new(
-            SourceErrorKind::Panicked,
-            "the function that fetches the token panicked",
-        )
-    }
-
-    pub(crate) fn fetched_expired() -> Self {
-        Self::new(
-            SourceErrorKind::Expired,
-            "the token that was fetched has already expired",
-        )
-    }
-
-    pub(crate) fn fetched_rejected() -> Self {
-        Self::new(
-            SourceErrorKind::Rejected,
-            "the token that was fetched is one that a server has rejected",
-        )
-    }
-
-    /// The error for callers who come between a failure and the next try.
-    pub(crate) fn backing_off(last: &Self, retry_after: Duration) -> Self {
-        Self {
-            inner: Arc::new(ErrorInner {
-                kind: last.kind(),
-                message: format!("no token, and no new try to fetch one for {retry_after:.1?}")
-                    .into(),
-                source: Some(Arc::new(last.clone())),
-                retry_after: Some(retry_after),
-            }),
-        }
-    }
-
-    /// The same error under another message, with what caused it and when the next try is.
-    pub(crate) fn with_message(&self, message: String) -> Self {
-        Self {
-            inner: Arc::new(ErrorInner {
-                kind: self.kind(),
-                message: message.into(),
-                source: self.inner.source.clone(),
-                retry_after: self.retry_after(),
-            }),
-        }
-    }
-
-    /// What went wrong.
-    #[must_use]
-    pub fn kind(&self) -> SourceErrorKind {
-        self.inner.kind
-    }
-
-    /// How long until the source tries again, if the error is that of an earlier try.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.inner.retry_after
-    }
-}
-
-impl From<InvalidToken> for SourceError {
-    fn from(error: InvalidToken) -> Self {
-        Self::with_source(
-            SourceErrorKind::Invalid,
-            "the source's text is not a token",
-            error,
-        )
-    }
-}
-
-impl fmt::Display for SourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.inner.message)
-    }
-}
-
-impl fmt::Debug for SourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("SourceError");
-        debug.field("kind", &self.inner.kind);
-        debug.field("message", &self.inner.message);
-        if let Some(source) = &self.inner.source {
-            debug.field("source", &format_args!("{source}"));
-        }
-        debug.finish()
-    }
-}
-
-impl StdError for SourceError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner.source.as_deref().map(|source| source as _)
     }
 }

@@ -1,22 +1,19 @@
-//! The token sources that come with the crate; the crate's front page says which one to use when.
+//! The token sources that come with the crate. The crate's front page says which one to use when.
 
 mod chain;
-#[cfg(feature = "dnanexus")]
-mod dnanexus;
 mod env;
 mod file;
-mod fixed;
+mod function;
 mod refreshing;
 mod rotating;
+mod static_token;
 
-#[cfg(feature = "dnanexus")]
-#[cfg_attr(docsrs, doc(cfg(feature = "dnanexus")))]
-pub use self::dnanexus::Dnanexus;
 pub use self::{
     chain::{Chain, IntoSource, first_of},
     env::EnvToken,
     file::{FileToken, FileTokenBuilder},
-    fixed::StaticToken,
+    function::{SourceFn, source_fn},
     refreshing::{RefreshingToken, RefreshingTokenBuilder},
     rotating::RotatingToken,
+    static_token::StaticToken,
 };

@@ -1,6 +1,32 @@
-//! The locks, which a model checker replaces by its own under `--cfg shuttle`.
+//! The one lock of the crate: [`Mutex`]. A model checker replaces it by its own under `--cfg shuttle`.
+
+use std::{fmt, sync::PoisonError};
 
 #[cfg(shuttle)]
-pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+use shuttle::sync as imp;
 #[cfg(not(shuttle))]
-pub(crate) use std::sync::{Mutex, MutexGuard};
+use std::sync as imp;
+
+pub(crate) use self::imp::MutexGuard;
+
+/// A lock that a panic cannot poison: what it guards is consistent at every point where a panic can
+/// come.
+#[derive(Default)]
+pub(crate) struct Mutex<T>(imp::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(imp::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does not show what is guarded, which may be a secret.
+impl<T> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mutex")
+    }
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::Uri;
 
 use crate::{
-    source::{SourceError, SourceErrorKind},
+    error::{SourceError, SourceErrorKind},
     token::BearerToken,
 };
 

@@ -10,7 +10,8 @@ use std::{
 };
 
 use crate::{
-    source::{SourceError, SourceErrorKind, TokenFuture, TokenSource, TokenState},
+    error::{SourceError, SourceErrorKind},
+    source::{TokenFuture, TokenSource, TokenState},
     token::BearerToken,
 };
 
@@ -117,7 +118,11 @@ impl Chain {
     }
 
     /// The winner's token if it is good. Otherwise, asks the others in order.
-    async fn keep_or_search(self, winner: usize, of_winner: TokenFuture) -> Answer {
+    async fn keep_or_search(
+        self,
+        winner: usize,
+        of_winner: TokenFuture,
+    ) -> Result<BearerToken, SourceError> {
         match of_winner.await {
             Ok(token) if !token.is_rejected() => Ok(token),
             Err(error) if error.kind() != SourceErrorKind::Absent => Err(error),
@@ -127,7 +132,11 @@ impl Chain {
 
     /// Asks all sources in order but the winner so far, if it has answered, since each is asked once
     /// for each request.
-    async fn search(self, winner: usize, mut answered: Option<Answer>) -> Answer {
+    async fn search(
+        self,
+        winner: usize,
+        mut answered: Option<Result<BearerToken, SourceError>>,
+    ) -> Result<BearerToken, SourceError> {
         // What is sent if no source has a better token.
         let mut rejected = None;
         if let Some(Ok(token)) = &answered {
@@ -168,8 +177,6 @@ impl Chain {
         let _ = self.winner.compare_exchange(winner, next, relaxed, relaxed);
     }
 }
-
-type Answer = Result<BearerToken, SourceError>;
 
 /// Lists each source that was tried, and why it has no token.
 fn all_absent(errors: &[SourceError]) -> SourceError {

@@ -1,12 +1,12 @@
 //! A token from an environment variable: [`EnvToken`].
 
-use std::{env, fmt};
+use std::fmt;
 
-use secrecy::zeroize::Zeroizing;
-
+use super::static_token::StaticToken;
 use crate::{
-    source::{SourceError, SourceErrorKind, TokenFuture, TokenSource},
-    sources::fixed::StaticToken,
+    error::{SourceError, SourceErrorKind},
+    secret_text::{token_in, variable},
+    source::{TokenFuture, TokenSource},
     token::{BearerToken, InvalidToken},
 };
 
@@ -65,38 +65,17 @@ impl EnvToken {
                 format!("environment variable {name} is not set"),
             ));
         };
-        match parse(text.trim_matches(|c: char| c.is_ascii_whitespace())) {
-            Ok(token) => Ok(Self {
-                name,
-                token: StaticToken::new(token),
-            }),
-            Err(error) => Err(SourceError::with_source(
-                SourceErrorKind::Invalid,
-                format!("environment variable {name} does not hold a bearer token"),
-                error,
-            )),
-        }
+        let token = token_in(&text, parse, || format!("environment variable {name}"))?;
+        Ok(Self {
+            name,
+            token: StaticToken::new(token),
+        })
     }
 
     /// The name of the variable.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
-    }
-}
-
-/// The text of a variable that may hold a secret, in a buffer that is wiped.
-pub(crate) fn variable(name: &str) -> Result<Option<Zeroizing<String>>, SourceError> {
-    let Some(value) = env::var_os(name) else {
-        return Ok(None);
-    };
-    let value = Zeroizing::new(value.into_encoded_bytes());
-    match std::str::from_utf8(&value) {
-        Ok(text) => Ok(Some(Zeroizing::new(text.to_owned()))),
-        Err(_) => Err(SourceError::new(
-            SourceErrorKind::Invalid,
-            format!("environment variable {name} is not UTF-8"),
-        )),
     }
 }
 

@@ -1,8 +1,7 @@
 //! A token from a file that something else writes: [`FileToken`].
 
 use std::{
-    fmt, fs, io,
-    io::Read,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -10,17 +9,15 @@ use std::{
 };
 
 use futures::{channel::oneshot, future::FutureExt};
-use secrecy::zeroize::Zeroizing;
 
 use crate::{
-    runtime::Runtime,
-    source::{SourceError, SourceErrorKind, TokenFuture, TokenSource},
-    sources::refreshing::{default_runtime, engine::Engine, policy::Policy},
+    error::{SourceError, SourceErrorKind},
+    refresh::{engine::Engine, policy::Policy},
+    runtime::{Runtime, default_runtime},
+    secret_text::{read_text, token_in, unreadable},
+    source::{TokenFuture, TokenSource},
     token::{BearerToken, InvalidToken},
 };
-
-/// The longest file that is read: no token is longer, and the rest is whitespace.
-const MAX_LEN: usize = 64 * 1024;
 
 type Parse = fn(&str) -> Result<BearerToken, InvalidToken>;
 
@@ -196,55 +193,10 @@ async fn read_in_thread(
 
 fn read(path: &Path, parse: Parse) -> Result<BearerToken, SourceError> {
     let text = read_text(path)?;
-    parse(text.trim_matches(|c: char| c.is_ascii_whitespace())).map_err(|error| {
-        SourceError::with_source(
-            SourceErrorKind::Invalid,
-            format!("token file {} does not hold a bearer token", path.display()),
-            error,
-        )
-    })
-}
-
-/// The text of a file that holds a secret, in a buffer that is wiped.
-pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>, SourceError> {
-    let invalid = |what| {
-        let message = format!("token file {} {what}", path.display());
-        SourceError::new(SourceErrorKind::Invalid, message)
-    };
-    // Before it is opened: to open a pipe would wait for a writer.
-    let kind = fs::metadata(path).map_err(|error| unreadable(path, error))?;
-    if !kind.is_file() {
-        return Err(invalid("is not a regular file"));
-    }
-    let mut file = fs::File::open(path).map_err(|error| unreadable(path, error))?;
-    // One byte more, to tell a file that is too long. It never grows: that would leave a copy.
-    let mut buffer = Zeroizing::new(vec![0; MAX_LEN + 1]);
-    let mut length = 0;
-    while length < buffer.len() {
-        match file.read(&mut buffer[length..]) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(unreadable(path, error)),
-        }
-    }
-    if length > MAX_LEN {
-        return Err(invalid("is over 64 KiB long"));
-    }
-    let text = std::str::from_utf8(&buffer[..length]).map_err(|_| invalid("is not UTF-8"))?;
-    Ok(Zeroizing::new(text.to_owned()))
+    token_in(&text, parse, || format!("token file {}", path.display()))
 }
 
 fn still_reading(path: &Path) -> SourceError {
     let message = format!("token file {} is still being read", path.display());
     SourceError::new(SourceErrorKind::TimedOut, message)
-}
-
-fn unreadable(path: &Path, error: io::Error) -> SourceError {
-    let (kind, what) = match error.kind() {
-        io::ErrorKind::NotFound => (SourceErrorKind::Absent, "does not exist"),
-        _ => (SourceErrorKind::Failed, "cannot be read"),
-    };
-    let message = format!("token file {} {what}", path.display());
-    SourceError::with_source(kind, message, error)
 }

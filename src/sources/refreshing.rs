@@ -1,23 +1,14 @@
 //! A token that is fetched, and fetched again before it expires: [`RefreshingToken`].
-//!
-//! `policy` has the numbers, `machine` decides, `engine` carries it out, `attempt` is one fetch with
-//! its time limit, and `flight` lets many wait for it.
-
-mod attempt;
-pub(crate) mod engine;
-pub(crate) mod flight;
-pub(crate) mod machine;
-pub(crate) mod policy;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use futures::future::FutureExt;
 
-use self::{attempt::Fetch, engine::Engine, policy::Policy};
 use crate::{
-    error::BoxError,
-    runtime::Runtime,
-    source::{SourceError, TokenFuture, TokenSource},
+    error::{BoxError, SourceError},
+    refresh::{attempt::Fetch, engine::Engine, policy::Policy},
+    runtime::{Runtime, default_runtime},
+    source::{TokenFuture, TokenSource},
     token::BearerToken,
 };
 
@@ -260,13 +251,6 @@ impl RefreshingTokenBuilder {
         }
         RefreshingToken { engine }
     }
-}
-
-pub(crate) fn default_runtime() -> Arc<dyn Runtime> {
-    #[cfg(feature = "tokio")]
-    return Arc::new(crate::runtime::TokioRuntime::new());
-    #[cfg(not(feature = "tokio"))]
-    return Arc::new(crate::runtime::CallerDriven::new());
 }
 
 impl fmt::Debug for RefreshingTokenBuilder {

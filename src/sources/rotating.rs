@@ -2,14 +2,15 @@
 
 use std::{
     fmt, mem,
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use arc_swap::ArcSwapOption;
 use futures::channel::oneshot;
 
 use crate::{
-    source::{SourceError, SourceErrorKind, TokenFuture, TokenSource},
+    error::{SourceError, SourceErrorKind},
+    source::{TokenFuture, TokenSource},
     sync::{Mutex, MutexGuard},
     token::{BearerToken, Inner},
 };
@@ -125,7 +126,7 @@ impl Waiting {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<oneshot::Sender<()>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -16,16 +16,12 @@ mod auto_traits;
 mod chain;
 #[cfg(feature = "dnanexus")]
 mod dnanexus;
-#[cfg(feature = "dnanexus")]
-mod dnanexus_json;
 mod env;
 mod executor;
 mod file;
-mod flight;
 mod grpc;
 mod http;
 mod http2;
-mod machine;
 mod redaction;
 mod refreshing;
 mod refreshing_failure;
@@ -54,20 +50,3 @@ mod waiting;
 mod wiping;
 #[cfg(feature = "dnanexus")]
 mod wiping_dnanexus;
-
-// The very files of the crate, which are not public.
-#[cfg(feature = "dnanexus")]
-#[path = "../../src/sources/dnanexus/json.rs"]
-mod json;
-#[allow(dead_code)]
-#[path = "../../src/sources/refreshing/policy.rs"]
-mod policy;
-#[path = "../../src/sources/refreshing/flight.rs"]
-mod shared_flight;
-#[allow(dead_code)]
-#[path = "../../src/sources/refreshing/machine.rs"]
-mod state_machine;
-/// What `shared_flight` takes its locks from.
-mod sync {
-    pub(crate) use std::sync::{Mutex, MutexGuard};
-}

@@ -3,14 +3,11 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{
-    events::{DAY, Event, Lifetime, NANO},
+    super::{Answer, FetchId, Machine, Now, Refusal},
+    events::{DAY, Event, Lifetime, NANO, SECOND},
     reference::{Expected, Need, Reference, Token, has_passed},
 };
-use crate::{
-    policy::Policy,
-    refreshing::SECOND,
-    state_machine::{Answer, FetchId, Machine, Now, Refusal},
-};
+use crate::refresh::policy::Policy;
 
 /// How often something was seen that the promises speak of.
 #[derive(Debug, Default)]

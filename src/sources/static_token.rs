@@ -1,7 +1,8 @@
 //! One token for as long as the program runs: [`StaticToken`].
 
 use crate::{
-    source::{SourceError, TokenFuture, TokenSource},
+    error::SourceError,
+    source::{TokenFuture, TokenSource},
     token::BearerToken,
 };
 

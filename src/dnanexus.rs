@@ -10,10 +10,12 @@ use std::{
 use secrecy::zeroize::Zeroizing;
 
 use self::json::{NotAString, Object};
-use super::{env::variable, file::read_text, fixed::StaticToken};
 use crate::{
+    error::{SourceError, SourceErrorKind},
     layer::BearerAuthLayer,
-    source::{SourceError, SourceErrorKind, TokenFuture, TokenSource},
+    secret_text::{read_text, variable},
+    source::{TokenFuture, TokenSource},
+    sources::StaticToken,
     token::BearerToken,
 };
 

@@ -3,14 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    events::{DAY, MILLI, NANO},
+    super::{Answer, FetchId, Machine, Now, Refusal},
+    events::{DAY, HOUR, MILLI, MINUTE, NANO, SECOND},
     world::start,
 };
-use crate::{
-    policy::Policy,
-    refreshing::{HOUR, MINUTE, SECOND},
-    state_machine::{Answer, FetchId, Machine, Now, Refusal},
-};
+use crate::refresh::policy::Policy;
 
 /// A machine and its clocks.
 #[derive(Clone)]

@@ -371,3 +371,6 @@ fn later(at: Instant, by: Duration) -> Instant {
     let by = by.min(Duration::from_secs(100 * 365 * 24 * 3600));
     at.checked_add(by).unwrap_or(at)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{
-    policy::Policy,
-    refreshing::{HOUR, MINUTE, SECOND},
-};
+use crate::refresh::policy::Policy;
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 pub(super) const NANO: Duration = Duration::from_nanos(1);
 pub(super) const MILLI: Duration = Duration::from_millis(1);

@@ -1,11 +1,18 @@
 //! The crate's own reading of JSON against `serde_json`'s.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unchecked_time_subtraction,
+    clippy::unwrap_used
+)]
 
 use std::collections::BTreeMap;
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::json::{NotAString, Object};
+use super::{NotAString, Object};
 
 /// The string between the quotes as each reads it, or `None`.
 fn both(escaped: &str) -> (Option<String>, Option<String>) {

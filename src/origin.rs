@@ -1,18 +1,16 @@
-//! Which request may carry a token, and under which header: [`Origin`] and [`Rules`].
+//! What a token is bound to, scheme, host and port (RFC 6454): [`Origin`]; and which hosts are this
+//! machine.
 
 use std::{fmt, net::Ipv4Addr, net::Ipv6Addr, str::FromStr};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri,
-    header::{AUTHORIZATION, PROXY_AUTHORIZATION},
+    Uri,
     uri::{self, Authority},
 };
 
-use crate::{challenge::Audience, token::BearerToken};
-
 /// Scheme, host and port (RFC 6454 §4): what must be equal for a request to carry a scoped token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Origin {
+pub(crate) struct Origin {
     scheme: Scheme,
     /// In lower case.
     host: Box<str>,
@@ -23,7 +21,7 @@ struct Origin {
 
 /// The schemes that have an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scheme {
+pub(crate) enum Scheme {
     Http,
     Https,
     Ws,
@@ -31,7 +29,7 @@ enum Scheme {
 }
 
 impl Scheme {
-    fn of(scheme: &uri::Scheme) -> Option<Self> {
+    pub(crate) fn of(scheme: &uri::Scheme) -> Option<Self> {
         if *scheme == uri::Scheme::HTTPS {
             return Some(Self::Https);
         }
@@ -52,13 +50,13 @@ impl Scheme {
         }
     }
 
-    const fn is_encrypted(self) -> bool {
+    pub(crate) const fn is_encrypted(self) -> bool {
         matches!(self, Self::Https | Self::Wss)
     }
 }
 
 impl Origin {
-    fn parse(text: &str) -> Result<Self, InvalidOrigin> {
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidOrigin> {
         let because = |reason| InvalidOrigin { reason };
         if text.contains('#') {
             // `Uri` drops a fragment without a word.
@@ -88,7 +86,13 @@ impl Origin {
         })
     }
 
-    fn contains(&self, scheme: Scheme, authority: &Authority) -> bool {
+    /// Whether an https request to this authority is surely within, by one comparison.
+    #[inline]
+    pub(crate) fn is_usual_for(&self, authority: &str) -> bool {
+        self.is_usual_https && *self.host == *authority
+    }
+
+    pub(crate) fn contains(&self, scheme: Scheme, authority: &Authority) -> bool {
         if self.scheme != scheme {
             return false;
         }
@@ -124,7 +128,7 @@ fn port_number(scheme: Scheme, port: &str) -> Option<u16> {
 }
 
 /// Whether a connection to this authority stays on the machine, whoever takes the authority apart.
-fn is_local(authority: &Authority) -> bool {
+pub(crate) fn is_local(authority: &Authority) -> bool {
     let (host, port) = split(authority);
     (port.is_empty() || port.starts_with(':')) && is_loopback(host)
 }
@@ -138,122 +142,6 @@ fn is_loopback(host: &str) -> bool {
             address.is_loopback() || address.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
         }),
         None => host.parse::<Ipv4Addr>().is_ok_and(|v4| v4.is_loopback()),
-    }
-}
-
-/// What [`Rules`] say about a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It gets the token.
-    Carry,
-    /// It goes out as it is.
-    Pass,
-    /// It does not go out: it would take the token over the network in plaintext.
-    Refuse,
-}
-
-/// The layer's settings: which request gets the token, and where in it.
-#[derive(Clone, Debug)]
-pub(crate) struct Rules {
-    pub(crate) header: HeaderName,
-    pub(crate) keep_existing: bool,
-    pub(crate) allow_plaintext: bool,
-    /// Whether responses are read as gRPC's, too.
-    pub(crate) grpc_status: bool,
-    /// None given: any.
-    origins: Vec<Origin>,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            header: AUTHORIZATION,
-            keep_existing: false,
-            allow_plaintext: false,
-            grpc_status: false,
-            origins: Vec::new(),
-        }
-    }
-}
-
-impl Rules {
-    pub(crate) fn add_origin(&mut self, origin: &str) -> Result<(), InvalidOrigin> {
-        self.origins.push(Origin::parse(origin)?);
-        Ok(())
-    }
-
-    /// Who judges the token.
-    pub(crate) fn audience(&self) -> Audience {
-        Audience::of(&self.header, self.grpc_status)
-    }
-
-    /// Whether any request over https gets the token.
-    #[cfg(feature = "reqwest-middleware")]
-    pub(crate) fn are_none(&self) -> bool {
-        self.origins.is_empty() && !self.keep_existing
-    }
-
-    #[inline]
-    pub(crate) fn verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
-        if !self.keep_existing && uri.scheme_str() == Some("https") {
-            let is_usual = |origin: &Origin| {
-                let authority = uri.authority().map_or("", Authority::as_str);
-                origin.is_usual_https && *origin.host == *authority
-            };
-            if self.origins.is_empty() || self.origins.iter().any(is_usual) {
-                return Verdict::Carry;
-            }
-        }
-        self.any_verdict(uri, headers)
-    }
-
-    /// Without the shortcut for the usual request.
-    fn any_verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
-        if self.keep_existing && headers.contains_key(&self.header) {
-            return Verdict::Pass;
-        }
-        let scheme = uri.scheme().and_then(Scheme::of);
-        if !self.origins.is_empty() {
-            let in_scope = match (scheme, uri.authority()) {
-                (Some(scheme), Some(authority)) => self
-                    .origins
-                    .iter()
-                    .any(|origin| origin.contains(scheme, authority)),
-                _ => false,
-            };
-            if !in_scope {
-                return Verdict::Pass;
-            }
-        }
-        // A URI without an authority is for a connection that the caller chose, and so is one that
-        // asks a proxy for a tunnel, where the token is for the proxy. A scheme that we do not know
-        // is not known to be encrypted.
-        let is_chosen = match uri.scheme() {
-            Some(_) => false,
-            None => uri.authority().is_none() || self.header == PROXY_AUTHORIZATION,
-        };
-        let encrypted = is_chosen || scheme.is_some_and(Scheme::is_encrypted);
-        if encrypted || self.allow_plaintext || uri.authority().is_some_and(is_local) {
-            Verdict::Carry
-        } else {
-            Verdict::Refuse
-        }
-    }
-
-    /// Not inlined: the insertion is optimised better once, here, than in each user's crate.
-    #[inline(never)]
-    pub(crate) fn attach(&self, headers: &mut HeaderMap, token: &BearerToken) {
-        // Known when this is compiled, the name is hashed and compared for a third less.
-        if self.header == AUTHORIZATION {
-            headers.insert(AUTHORIZATION, token.header_value());
-        } else {
-            self.attach_other(headers, token.header_value());
-        }
-    }
-
-    #[cold]
-    fn attach_other(&self, headers: &mut HeaderMap, value: HeaderValue) {
-        headers.insert(&self.header, value);
     }
 }
 

@@ -1,4 +1,11 @@
 //! What many callers wait for: one future, whoever of them drives it and whoever goes away.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unchecked_time_subtraction,
+    clippy::unwrap_used
+)]
 
 use std::{
     future::Future,
@@ -11,9 +18,13 @@ use std::{
     thread,
 };
 
-use futures::{channel::oneshot, executor::block_on, future::FutureExt};
+use futures::{channel::oneshot, executor::block_on, future::FutureExt, task::noop_waker_ref};
 
-use crate::{shared_flight::Flight, support::poll};
+use super::Flight;
+
+fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(noop_waker_ref()))
+}
 
 /// A flight that ends when the test says so.
 fn flight() -> (oneshot::Sender<u32>, Flight<u32>) {

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{policy::Policy, state_machine::Now};
+use super::super::Now;
+use crate::refresh::policy::Policy;
 
 #[derive(Clone, Debug)]
 enum What {

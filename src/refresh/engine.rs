@@ -5,32 +5,30 @@
 //! anything is polled, spawned or awaited. The hot path does not take it.
 
 use std::{
-    sync::{Arc, PoisonError, Weak},
-    time::{Duration, Instant},
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use futures::{
     channel::oneshot,
     future::{BoxFuture, FutureExt},
 };
 
 use super::{
-    attempt::{Fetch, FetchResult, attempt},
+    attempt::{Fetch, attempt},
     flight::Flight,
     machine::{Answer, FetchId, Machine, Now, Refusal},
     policy::Policy,
+    served::Served,
 };
 use crate::{
+    error::SourceError,
     runtime::Runtime,
-    source::{SourceError, TokenFuture},
+    source::TokenFuture,
     sync::{Mutex, MutexGuard},
     token::BearerToken,
     trace,
 };
-
-/// No coarse clock is further behind than this: ticks take up to 10 ms, on Windows 16.
-const COARSE_CLOCK_LAG: Duration = Duration::from_millis(20);
 
 /// A source that fetches. A clone is another handle; the last one stops what runs in the background.
 #[derive(Clone)]
@@ -39,19 +37,11 @@ pub(crate) struct Engine {
 }
 
 struct Core {
-    /// What the hot path hands out. `None` sends callers to the machine.
-    served: ArcSwapOption<Served>,
+    served: Served,
     runtime: Arc<dyn Runtime>,
     fetch: Arc<Fetch>,
     fetch_timeout: Duration,
     state: Mutex<State>,
-}
-
-/// A token, and how long callers may take it without asking the machine.
-struct Served {
-    token: BearerToken,
-    until: Instant,
-    despite_rejection: bool,
 }
 
 struct State {
@@ -63,7 +53,7 @@ struct State {
 /// The fetch under way.
 struct UnderWay {
     id: FetchId,
-    fetch: Flight<FetchResult>,
+    fetch: Flight<Result<BearerToken, SourceError>>,
     /// Gone when nobody polls the fetch of his own accord. Then the next caller sees to it.
     driver: Weak<Driver>,
     /// Ends the fetch when it is dropped.
@@ -75,16 +65,19 @@ struct Driver;
 
 /// A fetch that is to be driven, in the background or else by the caller.
 struct Duty {
-    fetch: Flight<FetchResult>,
+    fetch: Flight<Result<BearerToken, SourceError>>,
     driver: Arc<Driver>,
 }
 
 /// A fetch to wait for, and what is held meanwhile by who drives it.
-type Wait = (Flight<FetchResult>, Option<Arc<Driver>>);
+type Wait = (
+    Flight<Result<BearerToken, SourceError>>,
+    Option<Arc<Driver>>,
+);
 
 enum Decision {
     Token(BearerToken),
-    Wait(Flight<FetchResult>),
+    Wait(Flight<Result<BearerToken, SourceError>>),
     Fail(SourceError),
 }
 
@@ -97,7 +90,7 @@ impl Engine {
     ) -> Self {
         Self {
             core: Arc::new(Core {
-                served: ArcSwapOption::empty(),
+                served: Served::nothing(),
                 runtime,
                 fetch,
                 fetch_timeout: policy.fetch_timeout,
@@ -116,19 +109,15 @@ impl Engine {
         let state = &mut *guard;
         let (now, expiry) = (self.core.now(), token.expiry());
         state.machine.hold(now, token, expiry, state.random.f64());
-        self.core.served.store(None);
+        self.core.served.withdraw();
     }
 
     /// The token to use now. With one at hand: one lock-free load, one read of a coarse clock, one
     /// comparison and one reference count.
     #[inline]
     pub(crate) fn token(&self) -> TokenFuture {
-        if let Some(served) = &*self.core.served.load() {
-            if self.core.runtime.coarse_now() < served.until
-                && (!served.token.is_rejected() || served.despite_rejection)
-            {
-                return served.token.clone().into();
-            }
+        if let Some(token) = self.core.served.token(&*self.core.runtime) {
+            return token.into();
         }
         self.ask()
     }
@@ -141,7 +130,7 @@ impl Engine {
         }
     }
 
-    fn result_or_wait(&self) -> Result<FetchResult, Wait> {
+    fn result_or_wait(&self) -> Result<Result<BearerToken, SourceError>, Wait> {
         let (decision, duty) = self.core.decide();
         let duty = duty.and_then(|duty| duty.delegate(&*self.core.runtime));
         match (decision, duty) {
@@ -200,7 +189,7 @@ impl Engine {
         let mut state = self.core.lock();
         _last_error = state.machine.last_error();
         state.machine.invalidate();
-        self.core.served.store(None);
+        self.core.served.withdraw();
     }
 
     /// The token that may be served now, rejected or not.
@@ -227,7 +216,7 @@ impl Duty {
 
 impl Core {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Read under the lock, so that the machine never sees time go back.
@@ -263,28 +252,24 @@ impl Core {
                 despite_rejection,
                 fetch,
             } => {
-                self.served.store(Some(Arc::new(Served {
-                    token: token.clone(),
-                    until: until.checked_sub(COARSE_CLOCK_LAG).unwrap_or(until),
-                    despite_rejection,
-                })));
+                self.served.publish(token.clone(), until, despite_rejection);
                 let duty = fetch.and_then(|id| self.see_to(state, id).1);
                 (Decision::Token(token), duty)
             }
             Answer::Wait { fetch } => {
-                self.served.store(None);
+                self.served.withdraw();
                 let (fetch, duty) = self.see_to(state, fetch);
                 (Decision::Wait(fetch), duty)
             }
             Answer::BackOff { error, retry_in } => {
-                self.served.store(None);
+                self.served.withdraw();
                 let error = SourceError::backing_off(&error, retry_in);
                 (Decision::Fail(error), None)
             }
         }
     }
 
-    fn refresh(self: &Arc<Self>) -> (Flight<FetchResult>, Option<Duty>) {
+    fn refresh(self: &Arc<Self>) -> (Flight<Result<BearerToken, SourceError>>, Option<Duty>) {
         let _given_up;
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -299,7 +284,7 @@ impl Core {
         self: &Arc<Self>,
         state: &mut State,
         id: FetchId,
-    ) -> (Flight<FetchResult>, Option<Duty>) {
+    ) -> (Flight<Result<BearerToken, SourceError>>, Option<Duty>) {
         if let Some(under_way) = state
             .under_way
             .as_mut()
@@ -330,7 +315,7 @@ impl Core {
         self: &Arc<Self>,
         id: FetchId,
         cancelled: oneshot::Receiver<()>,
-    ) -> BoxFuture<'static, FetchResult> {
+    ) -> BoxFuture<'static, Result<BearerToken, SourceError>> {
         let core = Arc::downgrade(self);
         let fetch = Arc::clone(&self.fetch);
         let runtime = Arc::clone(&self.runtime);
@@ -342,14 +327,22 @@ impl Core {
         finished.boxed()
     }
 
-    fn finish(&self, id: FetchId, result: FetchResult) -> FetchResult {
+    fn finish(
+        &self,
+        id: FetchId,
+        result: Result<BearerToken, SourceError>,
+    ) -> Result<BearerToken, SourceError> {
         let result = self.take_in(id, result);
         // Without the lock: whoever hears of it may ask for a token in turn.
         trace::fetch_ended(&result, self.runtime.now());
         result
     }
 
-    fn take_in(&self, id: FetchId, result: FetchResult) -> FetchResult {
+    fn take_in(
+        &self,
+        id: FetchId,
+        result: Result<BearerToken, SourceError>,
+    ) -> Result<BearerToken, SourceError> {
         // Dropped after the lock is free, as in `invalidate`.
         let _last_error;
         let mut guard = self.lock();
@@ -371,7 +364,7 @@ impl Core {
             state.machine.failed(now, id, error.clone(), random);
         }
         // Also on success: the next caller publishes the new token.
-        self.served.store(None);
+        self.served.withdraw();
         // Not the last holder of the user's future: this is called from within it.
         state.under_way.take_if(|under_way| under_way.id == id);
         result

@@ -101,3 +101,6 @@ fn unescape_utf16(text: &str) -> Option<(char, usize)> {
     let pair = char::decode_utf16([high, unit(6)?]).next()?.ok()?;
     Some((pair, 10))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use super::{
+    super::Answer,
     decisions::Bench,
-    events::{DAY, MILLI, NANO},
-};
-use crate::{
-    refreshing::{HOUR, MINUTE, SECOND},
-    state_machine::Answer,
+    events::{DAY, HOUR, MILLI, MINUTE, NANO, SECOND},
 };
 
 #[test]

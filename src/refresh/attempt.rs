@@ -7,19 +7,19 @@ use futures::{
     future::{BoxFuture, Either, FutureExt, select},
 };
 
-use crate::{runtime::Runtime, source::SourceError, token::BearerToken, trace};
+use crate::{error::SourceError, runtime::Runtime, token::BearerToken, trace};
 
-pub(crate) type FetchResult = Result<BearerToken, SourceError>;
 /// Makes a fetch. Called when the fetch is first polled.
-pub(crate) type Fetch = dyn Fn() -> BoxFuture<'static, FetchResult> + Send + Sync;
+pub(crate) type Fetch =
+    dyn Fn() -> BoxFuture<'static, Result<BearerToken, SourceError>> + Send + Sync;
 
 /// Ends after `timeout`, or when the sender of `cancelled` is gone.
-pub(super) async fn attempt(
+pub(crate) async fn attempt(
     fetch: Arc<Fetch>,
     runtime: Arc<dyn Runtime>,
     timeout: Duration,
     cancelled: oneshot::Receiver<()>,
-) -> FetchResult {
+) -> Result<BearerToken, SourceError> {
     let attempt = async move {
         let fetched = async move {
             trace::fetch_started();

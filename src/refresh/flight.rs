@@ -8,13 +8,13 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::{Arc, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Wake, Waker},
 };
 
 use futures::future::BoxFuture;
 
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::Mutex;
 
 /// One who waits. Any of them may poll the future, so that none depends on another being polled;
 /// and all are woken when it can go on.
@@ -48,13 +48,9 @@ struct Places {
     woken: bool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Waiting {
     fn enter(&self, place: &mut Option<u64>, waker: &Waker) {
-        let mut places = lock(&self.0);
+        let mut places = self.0.lock();
         let place = *place.get_or_insert_with(|| {
             places.last += 1;
             places.last
@@ -66,31 +62,31 @@ impl Waiting {
     }
 
     fn leave(&self, place: u64) {
-        let waker = lock(&self.0).wakers.remove(&place);
+        let waker = self.0.lock().wakers.remove(&place);
         drop(waker);
     }
 
     fn begin_poll(&self) {
-        lock(&self.0).woken = false;
+        self.0.lock().woken = false;
     }
 
     /// Who came during the poll found the future taken, and after a wake-up in that poll there may be
     /// no other.
     fn end_poll(&self) {
-        if lock(&self.0).woken {
+        if self.0.lock().woken {
             self.wake_all();
         }
     }
 
     fn wake_all(&self) {
-        let wakers = mem::take(&mut lock(&self.0).wakers);
+        let wakers = mem::take(&mut self.0.lock().wakers);
         wakers.into_values().for_each(Waker::wake);
     }
 }
 
 impl Wake for Waiting {
     fn wake(self: Arc<Self>) {
-        lock(&self.0).woken = true;
+        self.0.lock().woken = true;
         self.wake_all();
     }
 }
@@ -125,7 +121,7 @@ impl<T: Clone> Future for Flight<T> {
         // First, so that whoever ends or parks the future from here on wakes this one.
         cell.waiting.enter(place, cx.waker());
         let mut future = {
-            let mut state = lock(&cell.state);
+            let mut state = cell.state.lock();
             match mem::replace(&mut *state, State::Polled) {
                 State::Parked(future) => future,
                 State::Polled => return Poll::Pending,
@@ -140,12 +136,12 @@ impl<T: Clone> Future for Flight<T> {
         let waker = Waker::from(Arc::clone(&cell.waiting));
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Pending => {
-                *lock(&cell.state) = State::Parked(future);
+                *cell.state.lock() = State::Parked(future);
                 cell.waiting.end_poll();
                 Poll::Pending
             }
             Poll::Ready(result) => {
-                *lock(&cell.state) = State::Ended(result.clone());
+                *cell.state.lock() = State::Ended(result.clone());
                 cell.waiting.wake_all();
                 Poll::Ready(result)
             }
@@ -160,3 +156,6 @@ impl<T> Drop for Flight<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

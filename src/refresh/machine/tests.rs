@@ -1,4 +1,11 @@
 //! The pure state machine behind `RefreshingToken`, against a reference that is as plain as can be.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unchecked_time_subtraction,
+    clippy::unwrap_used
+)]
 
 mod decisions;
 mod events;
@@ -15,14 +22,11 @@ use proptest::{
 };
 
 use self::{
-    events::{KINDS, POLICIES, event, policy},
+    events::{KINDS, MINUTE, POLICIES, SECOND, event, policy},
     world::{Seen, World, start},
 };
-use crate::{
-    policy::Policy,
-    refreshing::{MINUTE, SECOND},
-    state_machine::Machine,
-};
+use super::Machine;
+use crate::refresh::policy::Policy;
 
 type Step = (u8, u32, f64);
 

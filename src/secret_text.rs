@@ -1,0 +1,79 @@
+//! Text that may hold a secret, read into a buffer that is wiped: from a variable, and from a file.
+
+use std::{env, fs, io, io::Read, path::Path};
+
+use secrecy::zeroize::Zeroizing;
+
+use crate::{
+    error::{SourceError, SourceErrorKind},
+    token::{BearerToken, InvalidToken},
+};
+
+/// The longest file that is read: no token is longer, and the rest is whitespace.
+const MAX_FILE_LEN: usize = 64 * 1024;
+
+/// Makes a token of a text without the whitespace around it. `place` names where the text comes from.
+pub(crate) fn token_in(
+    text: &str,
+    parse: fn(&str) -> Result<BearerToken, InvalidToken>,
+    place: impl FnOnce() -> String,
+) -> Result<BearerToken, SourceError> {
+    parse(text.trim_matches(|c: char| c.is_ascii_whitespace())).map_err(|error| {
+        let message = format!("{} does not hold a bearer token", place());
+        SourceError::with_source(SourceErrorKind::Invalid, message, error)
+    })
+}
+
+/// The text of a variable that may hold a secret, in a buffer that is wiped.
+pub(crate) fn variable(name: &str) -> Result<Option<Zeroizing<String>>, SourceError> {
+    let Some(value) = env::var_os(name) else {
+        return Ok(None);
+    };
+    let value = Zeroizing::new(value.into_encoded_bytes());
+    match std::str::from_utf8(&value) {
+        Ok(text) => Ok(Some(Zeroizing::new(text.to_owned()))),
+        Err(_) => Err(SourceError::new(
+            SourceErrorKind::Invalid,
+            format!("environment variable {name} is not UTF-8"),
+        )),
+    }
+}
+
+/// The text of a file that holds a secret, in a buffer that is wiped.
+pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>, SourceError> {
+    let invalid = |what| {
+        let message = format!("token file {} {what}", path.display());
+        SourceError::new(SourceErrorKind::Invalid, message)
+    };
+    // Before it is opened: to open a pipe would wait for a writer.
+    let kind = fs::metadata(path).map_err(|error| unreadable(path, error))?;
+    if !kind.is_file() {
+        return Err(invalid("is not a regular file"));
+    }
+    let mut file = fs::File::open(path).map_err(|error| unreadable(path, error))?;
+    // One byte more, to tell a file that is too long. It never grows: that would leave a copy.
+    let mut buffer = Zeroizing::new(vec![0; MAX_FILE_LEN + 1]);
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(unreadable(path, error)),
+        }
+    }
+    if length > MAX_FILE_LEN {
+        return Err(invalid("is over 64 KiB long"));
+    }
+    let text = std::str::from_utf8(&buffer[..length]).map_err(|_| invalid("is not UTF-8"))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+pub(crate) fn unreadable(path: &Path, error: io::Error) -> SourceError {
+    let (kind, what) = match error.kind() {
+        io::ErrorKind::NotFound => (SourceErrorKind::Absent, "does not exist"),
+        _ => (SourceErrorKind::Failed, "cannot be read"),
+    };
+    let message = format!("token file {} {what}", path.display());
+    SourceError::with_source(kind, message, error)
+}
