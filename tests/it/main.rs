@@ -1,4 +1,4 @@
-//! The crate's promises, one file each.
+//! The crate's promises: a folder for each subject, a file for each promise.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -9,53 +9,68 @@
     unreachable_pub
 )]
 
-mod allocations;
-mod allocator;
-mod attach;
 mod auto_traits;
-mod chain;
-#[cfg(feature = "dnanexus")]
-mod dnanexus;
-#[cfg(feature = "dnanexus")]
-mod dnanexus_json;
-mod env;
-mod executor;
-mod file;
-mod flight;
-mod grpc;
-mod http;
-mod http2;
-mod machine;
-mod redaction;
-mod refreshing;
-mod refreshing_failure;
-mod refreshing_rejection;
-#[cfg(feature = "reqwest-middleware")]
-mod reqwest_middleware;
-#[cfg(feature = "reqwest-middleware")]
-mod reqwest_redirects;
-#[cfg(feature = "reqwest-middleware")]
-mod reqwest_server;
-#[cfg(feature = "retry")]
-mod retry;
-mod rotating;
-mod scope;
-mod sdk;
-mod size;
-#[cfg(feature = "retry")]
-mod stack;
-mod support;
-mod token;
 #[cfg(feature = "tracing")]
 mod tracing_events;
-mod unauthorized;
-mod virtual_time;
-mod waiting;
-mod wiping;
-#[cfg(feature = "dnanexus")]
-mod wiping_dnanexus;
 
-// The very files of the crate, which are not public.
+/// What happens to a request and its response.
+mod layer {
+    mod allocations;
+    mod attach;
+    mod future_size;
+    mod grpc;
+    #[cfg(feature = "retry")]
+    mod orders;
+    mod origins;
+    mod rejection;
+    #[cfg(feature = "retry")]
+    mod retry;
+    mod waiting;
+}
+
+/// Where tokens come from.
+mod sources {
+    mod chain;
+    #[cfg(feature = "dnanexus")]
+    mod dnanexus;
+    mod env;
+    mod file;
+    pub(crate) mod refreshing;
+    mod refreshing_failure;
+    mod refreshing_rejection;
+    mod rotating;
+}
+
+/// What a token is, and that it neither shows nor stays in memory.
+mod secrets {
+    mod redaction;
+    mod token;
+    mod wiping;
+    #[cfg(feature = "dnanexus")]
+    mod wiping_dnanexus;
+}
+
+/// The layer around HTTP clients, and on executors of any kind.
+mod clients {
+    mod http;
+    mod http2;
+    mod no_runtime;
+    #[cfg(feature = "reqwest-middleware")]
+    mod reqwest_middleware;
+    #[cfg(feature = "reqwest-middleware")]
+    mod reqwest_redirects;
+    mod sdk;
+}
+
+mod support;
+
+// Tests of private parts, and the very files of the crate.
+#[cfg(feature = "dnanexus")]
+mod dnanexus_json;
+mod flight;
+mod machine;
+use sources::refreshing;
+
 #[cfg(feature = "dnanexus")]
 #[path = "../../src/sources/dnanexus/json.rs"]
 mod json;

@@ -20,11 +20,10 @@ use tower_bearer::{
     TokenFuture, TokenSource,
 };
 
-use crate::{
+use crate::support::{
+    self, Asking, Counting, always_another, get, old_then_new, ours,
     reqwest_server::{Server, carries, direct, status},
-    support::{
-        self, Asking, Counting, always_another, get, old_then_new, ours, send, token, values,
-    },
+    send, token, values,
 };
 
 fn client<T: TokenSource + 'static>(layer: BearerAuthLayer<T>) -> ClientWithMiddleware {

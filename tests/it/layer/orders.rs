@@ -24,7 +24,7 @@ use tower_bearer::{
 use tower_http::follow_redirect::FollowRedirectLayer;
 
 use crate::{
-    retry::{URL, answering, takes},
+    layer::retry::{URL, answering, takes},
     support::{
         Asking, Counting, Held, Req, Res, Server, Task, always_another, get, make_ready,
         old_then_new, send, status, token, values,

@@ -9,9 +9,10 @@ use reqwest::{Client, StatusCode, redirect::Policy};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use tower_bearer::{BearerAuthLayer, StaticToken, TokenSource};
 
-use crate::{
+use crate::support::{
+    Counting, always_another, old_then_new,
     reqwest_server::{Server, carries, direct, redirect, redirect_by, status},
-    support::{Counting, always_another, old_then_new, token},
+    token,
 };
 
 const X_TOKEN: HeaderName = HeaderName::from_static("x-token");

@@ -1,6 +1,11 @@
 //! What several files share: futures polled by hand, a server that is none, sources that a test
 //! drives, and a process of a test's own.
 
+pub(crate) mod allocator;
+#[cfg(feature = "reqwest-middleware")]
+pub(crate) mod reqwest_server;
+pub(crate) mod virtual_time;
+
 use std::{
     convert::Infallible,
     env,
