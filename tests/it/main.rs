@@ -19,8 +19,6 @@ mod layer {
     mod attach;
     mod future_size;
     mod grpc;
-    #[cfg(feature = "retry")]
-    mod orders;
     mod origins;
     mod rejection;
     #[cfg(feature = "retry")]
@@ -55,10 +53,6 @@ mod clients {
     mod http;
     mod http2;
     mod no_runtime;
-    #[cfg(feature = "reqwest-middleware")]
-    mod reqwest_middleware;
-    #[cfg(feature = "reqwest-middleware")]
-    mod reqwest_redirects;
     mod sdk;
 }
 

@@ -20,10 +20,13 @@ use tower_bearer::{
     TokenFuture, TokenSource,
 };
 
-use crate::support::{
-    self, Asking, Counting, always_another, get, old_then_new, ours,
+use crate::{
     reqwest_server::{Server, carries, direct, status},
-    send, token, values,
+    support::{
+        self, Asking, Counting, get, ours,
+        retrying::{always_another, old_then_new},
+        send, token, values,
+    },
 };
 
 fn client<T: TokenSource + 'static>(layer: BearerAuthLayer<T>) -> ClientWithMiddleware {

@@ -9,10 +9,13 @@ use reqwest::{Client, StatusCode, redirect::Policy};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use tower_bearer::{BearerAuthLayer, StaticToken, TokenSource};
 
-use crate::support::{
-    Counting, always_another, old_then_new,
+use crate::{
     reqwest_server::{Server, carries, direct, redirect, redirect_by, status},
-    token,
+    support::{
+        Counting,
+        retrying::{always_another, old_then_new},
+        token,
+    },
 };
 
 const X_TOKEN: HeaderName = HeaderName::from_static("x-token");
