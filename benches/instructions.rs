@@ -12,14 +12,15 @@ use std::{
     error::Error,
     fmt::Write as _,
     fs,
-    path::Path,
     process::Command,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use http::{Request, Response};
 use tower::Service;
-use tower_bearer_benches::{BARE, BASELINE, Visitor, ensure_variable, request, send, visit};
+use tower_bearer_benches::{
+    BARE, BASELINE, Visitor, ensure_variable, request, send, target_directory, visit,
+};
 
 /// What may be added to a request, as a ratio to what tower-http's static layer adds. A little above
 /// what was measured, so that a regression shows.
@@ -205,8 +206,7 @@ fn report(
     }
     json.truncate(json.trim_end_matches(",\n").len());
     json.push_str("\n}\n");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/instructions.json");
-    fs::write(path, json)?;
+    fs::write(target_directory()?.join("instructions.json"), json)?;
     if slow.is_empty() {
         return Ok(());
     }

@@ -6,17 +6,17 @@
 use std::{error::Error, fs, path::Path};
 
 use plotters::prelude::*;
+use tower_bearer_benches::target_directory;
 
 /// A case, the instructions it adds, and its heap allocations.
 type Row = (String, f64, u64);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let json = fs::read_to_string(root.join("../target/instructions.json"))?;
+    let json = fs::read_to_string(target_directory()?.join("instructions.json"))?;
     let mut rows: Vec<Row> = json.lines().filter_map(parse).collect();
     rows.retain(|(name, _, _)| name != "bare" && !name.ends_with(", scoped"));
     rows.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let path = root.join("overhead.svg");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("overhead.svg");
     draw(&path, &rows)?;
     println!("{}", path.display());
     Ok(())

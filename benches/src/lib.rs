@@ -8,6 +8,7 @@ use std::{
     io,
     marker::PhantomData,
     os::unix::process::CommandExt,
+    path::{Path, PathBuf},
     pin::{Pin, pin},
     process::Command,
     sync::{Arc, Mutex, PoisonError},
@@ -134,6 +135,18 @@ pub fn ensure_variable() -> io::Result<()> {
         .args(env::args_os().skip(1))
         .env(VARIABLE, TOKEN)
         .exec())
+}
+
+/// Cargo's target directory, found from where this program is: a binary is in the folder of its profile,
+/// a bench is in `deps` below this folder.
+pub fn target_directory() -> io::Result<PathBuf> {
+    let program = env::current_exe()?;
+    let profile = program
+        .ancestors()
+        .skip(1)
+        .find(|path| !path.ends_with("deps"));
+    let target = profile.and_then(Path::parent);
+    Ok(target.ok_or(io::ErrorKind::NotFound)?.to_owned())
 }
 
 /// Visits all cases whose name `wanted` takes.

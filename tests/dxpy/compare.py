@@ -4,11 +4,11 @@
     python3 tests/dxpy/compare.py
 
 For each case, a server on loopback takes the request of `dxpy.api.system_whoami()` and that of
-`examples/dnanexus_whoami.rs`, run with the same environment and the same files. The bytes of each
+`clients/examples/dnanexus_whoami.rs`, run with the same environment and the same files. The bytes of each
 `Authorization` must be the same; where we differ on purpose, the case says how, and why.
 
-Needs cargo, and Python 3.10 or later with venv and pip. dxpy goes into a virtual environment under
-target/, and nothing outside of target/ and the directory for temporary files is touched.
+Needs cargo, and Python 3.10 or later with venv and pip. dxpy goes into a virtual environment in
+cargo's target directory, and nothing but this directory and the one for temporary files is touched.
 """
 
 import json
@@ -23,6 +23,8 @@ import threading
 import venv
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# As for cargo, which runs in ROOT.
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
 # urllib3, too: what becomes of a redirect depends on it.
 PACKAGES = ["dxpy==0.417.1", "urllib3==2.7.0"]
 
@@ -344,7 +346,7 @@ def cases():
 
 def make_python():
     """A Python that has dxpy."""
-    folder = ROOT / "target" / "dxpy"
+    folder = TARGET / "dxpy"
     marker = folder / "packages"
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not marker.exists() or marker.read_text() != " ".join(PACKAGES):

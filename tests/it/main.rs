@@ -1,4 +1,4 @@
-//! The crate's promises, one file each.
+//! The crate's promises: a folder for each subject, a file for each promise.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -9,44 +9,51 @@
     unreachable_pub
 )]
 
-mod allocations;
-mod allocator;
-mod attach;
 mod auto_traits;
-mod chain;
-#[cfg(feature = "dnanexus")]
-mod dnanexus;
-mod env;
-mod executor;
-mod file;
-mod grpc;
-mod http;
-mod http2;
-mod redaction;
-mod refreshing;
-mod refreshing_failure;
-mod refreshing_rejection;
-#[cfg(feature = "reqwest-middleware")]
-mod reqwest_middleware;
-#[cfg(feature = "reqwest-middleware")]
-mod reqwest_redirects;
-#[cfg(feature = "reqwest-middleware")]
-mod reqwest_server;
-#[cfg(feature = "retry")]
-mod retry;
-mod rotating;
-mod scope;
-mod sdk;
-mod size;
-#[cfg(feature = "retry")]
-mod stack;
-mod support;
-mod token;
 #[cfg(feature = "tracing")]
 mod tracing_events;
-mod unauthorized;
-mod virtual_time;
-mod waiting;
-mod wiping;
-#[cfg(feature = "dnanexus")]
-mod wiping_dnanexus;
+
+/// What happens to a request and its response.
+mod layer {
+    mod allocations;
+    mod attach;
+    mod future_size;
+    mod grpc;
+    mod origins;
+    mod rejection;
+    #[cfg(feature = "retry")]
+    mod retry;
+    mod waiting;
+}
+
+/// Where tokens come from.
+mod sources {
+    mod chain;
+    #[cfg(feature = "dnanexus")]
+    mod dnanexus;
+    mod env;
+    mod file;
+    pub(crate) mod refreshing;
+    mod refreshing_failure;
+    mod refreshing_rejection;
+    mod rotating;
+}
+
+/// What a token is, and that it neither shows nor stays in memory.
+mod secrets {
+    mod redaction;
+    mod token;
+    mod wiping;
+    #[cfg(feature = "dnanexus")]
+    mod wiping_dnanexus;
+}
+
+/// The layer around HTTP clients, and on executors of any kind.
+mod clients {
+    mod http;
+    mod http2;
+    mod no_runtime;
+    mod sdk;
+}
+
+mod support;

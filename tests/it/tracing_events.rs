@@ -19,9 +19,8 @@ use tracing::{
 };
 
 use crate::{
-    refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, one_hour},
-    support::{Server, Task, get, make_ready, send, status, token},
-    virtual_time::VirtualTime,
+    sources::refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, one_hour},
+    support::{Server, Task, get, make_ready, send, status, token, virtual_time::VirtualTime},
 };
 
 /// Keeps what is recorded on this thread, as text.

@@ -23,12 +23,10 @@ use tower_bearer::{
 };
 use tower_http::follow_redirect::FollowRedirectLayer;
 
-use crate::{
-    retry::{URL, answering, takes},
-    support::{
-        Asking, Counting, Held, Req, Res, Server, Task, always_another, get, make_ready,
-        old_then_new, send, status, token, values,
-    },
+use crate::support::{
+    Asking, Counting, Held, Req, Res, Server, Task, get, make_ready,
+    retrying::{URL, always_another, answering, old_then_new, takes},
+    send, status, token, values,
 };
 
 const ELSEWHERE: &str = "https://elsewhere.example/";

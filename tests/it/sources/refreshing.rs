@@ -18,7 +18,7 @@ use tower_bearer::{
     BearerToken, RefreshingToken, RefreshingTokenBuilder, Runtime, TokenFuture, TokenSource,
 };
 
-use crate::virtual_time::VirtualTime;
+use crate::support::virtual_time::VirtualTime;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);

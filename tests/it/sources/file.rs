@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use tower_bearer::{FileToken, SourceErrorKind, TokenSource};
 
 use crate::{
-    refreshing::{MINUTE, SECOND},
-    virtual_time::VirtualTime,
+    sources::refreshing::{MINUTE, SECOND},
+    support::virtual_time::VirtualTime,
 };
 
 /// A token file. Nothing runs in the background, so that a caller waits for each read.

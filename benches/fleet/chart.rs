@@ -1,6 +1,6 @@
 //! The chart: one panel for each policy, on the same scale.
 
-use std::error::Error;
+use std::{error::Error, path::Path};
 
 use plotters::prelude::*;
 
@@ -11,7 +11,7 @@ const BIN: usize = 10;
 const SECONDS: f64 = 10.0;
 
 /// Fetches per second while nothing happens.
-pub(crate) fn draw(path: &str, panels: &[(&str, &Counts, Summary)]) -> Result<(), Box<dyn Error>> {
+pub(crate) fn draw(path: &Path, panels: &[(&str, &Counts, Summary)]) -> Result<(), Box<dyn Error>> {
     let top = panels.iter().map(|panel| panel.2.peak).fold(0.0, f64::max) * 1.1;
     let height = 120 * u32::try_from(panels.len())? + 80;
     let root = SVGBackend::new(path, (900, height)).into_drawing_area();

@@ -23,7 +23,9 @@ use tower_bearer::{
 use crate::{
     reqwest_server::{Server, carries, direct, status},
     support::{
-        self, Asking, Counting, always_another, get, old_then_new, ours, send, token, values,
+        self, Asking, Counting, get, ours,
+        retrying::{always_another, old_then_new},
+        send, token, values,
     },
 };
 

@@ -11,9 +11,8 @@ use tower_bearer::{
     TokenSource, source_fn,
 };
 
-use crate::{
-    allocator::allocations_in,
-    support::{Asking, Req, Res, Server, get, ours, send, status, text, token},
+use crate::support::{
+    Asking, Req, Res, Server, allocator::allocations_in, get, ours, send, status, text, token,
 };
 
 const URI: &str = "https://api.example.com/";

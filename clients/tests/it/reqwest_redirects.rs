@@ -11,7 +11,11 @@ use tower_bearer::{BearerAuthLayer, StaticToken, TokenSource};
 
 use crate::{
     reqwest_server::{Server, carries, direct, redirect, redirect_by, status},
-    support::{Counting, always_another, old_then_new, token},
+    support::{
+        Counting,
+        retrying::{always_another, old_then_new},
+        token,
+    },
 };
 
 const X_TOKEN: HeaderName = HeaderName::from_static("x-token");

@@ -21,7 +21,7 @@ fn whitespace_around_the_value_is_trimmed() {
         ("AROUND", OsStr::new(" \t abc \n\n")),
     ];
     in_child(
-        "env::whitespace_around_the_value_is_trimmed",
+        "sources::env::whitespace_around_the_value_is_trimmed",
         &variables,
         || {
             for name in ["PLAIN", "NEWLINE", "CRLF", "AROUND"] {
@@ -53,7 +53,7 @@ fn a_value_that_is_no_token_is_an_error_that_names_the_variable() {
         ("INNER", OsStr::new("abc\ndef")),
         ("COLON", OsStr::new("id:4711")),
     ];
-    let test = "env::a_value_that_is_no_token_is_an_error_that_names_the_variable";
+    let test = "sources::env::a_value_that_is_no_token_is_an_error_that_names_the_variable";
     in_child(test, &variables, || {
         let cases = [
             ("EMPTY", "token is empty"),
@@ -89,7 +89,7 @@ fn a_value_that_is_not_utf_8_is_an_error_that_names_the_variable() {
     use std::os::unix::ffi::OsStrExt;
 
     let variables = [("LATIN", OsStr::from_bytes(b"abc\xe9"))];
-    let test = "env::a_value_that_is_not_utf_8_is_an_error_that_names_the_variable";
+    let test = "sources::env::a_value_that_is_not_utf_8_is_an_error_that_names_the_variable";
     in_child(test, &variables, || {
         let error = EnvToken::new("LATIN").unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Invalid);
@@ -101,7 +101,7 @@ fn a_value_that_is_not_utf_8_is_an_error_that_names_the_variable() {
 fn the_variable_is_read_once_and_its_name_kept() {
     let variables = [("TOKEN", OsStr::new("abc"))];
     in_child(
-        "env::the_variable_is_read_once_and_its_name_kept",
+        "sources::env::the_variable_is_read_once_and_its_name_kept",
         &variables,
         || {
             let source = EnvToken::new("TOKEN").unwrap();

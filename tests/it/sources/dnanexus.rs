@@ -430,7 +430,10 @@ const DX: &str = ".dnanexus_config";
 #[test]
 fn the_environment_wins_over_the_file_variable_by_variable() {
     let new = || {
-        Environment::new("dnanexus::the_environment_wins_over_the_file_variable_by_variable").file(
+        Environment::new(
+            "sources::dnanexus::the_environment_wins_over_the_file_variable_by_variable",
+        )
+        .file(
             DX,
             &file(&[
                 ("DX_SECURITY_CONTEXT", &context("of-file")),
@@ -462,7 +465,7 @@ fn the_environment_wins_over_the_file_variable_by_variable() {
 #[test]
 fn a_token_in_the_environment_needs_no_file() {
     let new = || {
-        Environment::new("dnanexus::a_token_in_the_environment_needs_no_file")
+        Environment::new("sources::dnanexus::a_token_in_the_environment_needs_no_file")
             .set("DX_SECURITY_CONTEXT", context("of-env"))
     };
     new().finds("Bearer of-env to https://api.dnanexus.com:443");
@@ -482,11 +485,13 @@ fn another_folder_can_be_named_also_in_the_home_directory() {
     let here = file(&[("DX_SECURITY_CONTEXT", &context("here"))]);
     let elsewhere = file(&[("DX_SECURITY_CONTEXT", &context("elsewhere"))]);
     let new = || {
-        Environment::new("dnanexus::another_folder_can_be_named_also_in_the_home_directory")
-            .file(DX, &here)
-            .file("a/b", &elsewhere)
-            .file("", &elsewhere)
-            .file("~x", &elsewhere)
+        Environment::new(
+            "sources::dnanexus::another_folder_can_be_named_also_in_the_home_directory",
+        )
+        .file(DX, &here)
+        .file("a/b", &elsewhere)
+        .file("", &elsewhere)
+        .file("~x", &elsewhere)
     };
     let expected = "Bearer elsewhere to https://api.dnanexus.com:443";
     let absolute = |new: Environment| {
@@ -507,7 +512,8 @@ fn another_folder_can_be_named_also_in_the_home_directory() {
 
 #[test]
 fn no_token_in_either_place_is_absent_and_says_where_it_was_looked_for() {
-    let test = "dnanexus::no_token_in_either_place_is_absent_and_says_where_it_was_looked_for";
+    let test =
+        "sources::dnanexus::no_token_in_either_place_is_absent_and_says_where_it_was_looked_for";
     let new = || Environment::new(test);
     let absent = |place: &str| {
         format!(
@@ -528,7 +534,10 @@ fn no_token_in_either_place_is_absent_and_says_where_it_was_looked_for() {
 #[test]
 fn a_malformed_value_is_not_passed_over_for_one_that_is_not() {
     let new = || {
-        Environment::new("dnanexus::a_malformed_value_is_not_passed_over_for_one_that_is_not").file(
+        Environment::new(
+            "sources::dnanexus::a_malformed_value_is_not_passed_over_for_one_that_is_not",
+        )
+        .file(
             DX,
             &file(&[
                 ("DX_SECURITY_CONTEXT", &context("of-file")),
@@ -555,7 +564,7 @@ fn a_malformed_value_is_not_passed_over_for_one_that_is_not() {
 
 #[test]
 fn a_file_that_nothing_is_wanted_from_may_be_malformed() {
-    Environment::new("dnanexus::a_file_that_nothing_is_wanted_from_may_be_malformed")
+    Environment::new("sources::dnanexus::a_file_that_nothing_is_wanted_from_may_be_malformed")
         .file(DX, "{")
         .set("DX_SECURITY_CONTEXT", context("of-env"))
         .set("DX_APISERVER_PROTOCOL", "https")
@@ -569,7 +578,7 @@ fn a_file_that_nothing_is_wanted_from_may_be_malformed() {
 fn a_variable_that_is_not_utf_8_is_an_error_that_names_it() {
     use std::os::unix::ffi::OsStrExt;
 
-    let test = "dnanexus::a_variable_that_is_not_utf_8_is_an_error_that_names_it";
+    let test = "sources::dnanexus::a_variable_that_is_not_utf_8_is_an_error_that_names_it";
     for name in ["DX_SECURITY_CONTEXT", "DX_APISERVER_HOST"] {
         Environment::new(test)
             .set(name, OsStr::from_bytes(b"abc\xe9"))

@@ -3,7 +3,7 @@
 use futures::{channel::oneshot, future::join_all};
 use tower_bearer::{SourceErrorKind, TokenSource};
 
-use crate::refreshing::{
+use crate::sources::refreshing::{
     Endpoint, HOUR, MINUTE, SECOND, Script, number, number_of, one_hour, waiting,
 };
 

@@ -1,7 +1,5 @@
 //! A request whose token was rejected is retried once, if there is another token.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use futures::{
     channel::oneshot,
     future::{FutureExt, ready},
@@ -14,32 +12,10 @@ use tower_bearer::{
 };
 
 use crate::support::{
-    Asking, Req, Res, Server, Task, always_another, get, make_ready, old_then_new, ours, send,
-    status, token, values,
+    Asking, Req, Res, Server, Task, get, make_ready, ours,
+    retrying::{URL, always_another, old_then_new, takes},
+    send, status, token, values,
 };
-
-pub(crate) const URL: &str = "https://api.example.com/";
-
-/// A server that fails a test which retries without end: no test sends ten requests.
-pub(crate) fn answering(answer: impl Fn(&Req) -> Res + Send + Sync + 'static) -> Server {
-    let requests = AtomicUsize::new(0);
-    Server::answering(move |request| {
-        assert!(requests.fetch_add(1, Ordering::SeqCst) < 10);
-        answer(request)
-    })
-}
-
-/// Takes one token only.
-pub(crate) fn takes(good: &'static str) -> Server {
-    answering(move |request| {
-        let is_good = values(request, "authorization") == [format!("Bearer {good}")];
-        status(if is_good {
-            StatusCode::OK
-        } else {
-            StatusCode::UNAUTHORIZED
-        })
-    })
-}
 
 fn retrying<T: TokenSource + 'static>(
     source: T,

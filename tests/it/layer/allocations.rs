@@ -20,10 +20,8 @@ use tower_bearer::{
     SourceErrorKind, StaticToken, TokenFuture, TokenSource, first_of,
 };
 
-use crate::{
-    allocator::allocations_in,
-    support::{Asking, Respond, in_child, poll},
-    virtual_time::VirtualTime,
+use crate::support::{
+    Asking, Respond, allocator::allocations_in, in_child, poll, virtual_time::VirtualTime,
 };
 
 fn token() -> BearerToken {
@@ -121,7 +119,7 @@ fn a_request_whose_token_was_fetched_before_allocates_nothing() {
 fn a_request_whose_token_is_from_the_environment_allocates_nothing() {
     let variables = [("TOKEN", OsStr::new("7Fjfp0ZBr1KtDRbnfVdmIw"))];
     in_child(
-        "allocations::a_request_whose_token_is_from_the_environment_allocates_nothing",
+        "layer::allocations::a_request_whose_token_is_from_the_environment_allocates_nothing",
         &variables,
         || assert_none("env", EnvToken::new("TOKEN").unwrap()),
     );

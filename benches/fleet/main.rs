@@ -1,7 +1,7 @@
 //! 100,000 clients whose tokens were issued in the same second: what the token endpoint sees of them
 //! a day later, in an outage, and after all tokens have been revoked.
 //!
-//! `cargo run --release --example fleet [chart.svg]`
+//! `cargo run --release -p tower-bearer-benches --bin fleet -- [chart.svg]`
 //!
 //! The fleet is simulated in virtual time, once for each policy and scenario. A client sends a request
 //! each 30 to 60 s, at random; those that come while its token is too young for anything to happen are
@@ -18,6 +18,7 @@ mod world;
 use std::{env, error::Error, thread, time::Instant};
 
 use ours::{Requested, Settings};
+use tower_bearer_benches::target_directory;
 use world::{CLIENTS, Counts, DAY, HOUR, Incident, MINUTE, QUIET, Summary};
 
 /// One policy, and what came of it.
@@ -29,8 +30,10 @@ struct Outcome {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let path = env::args().nth(1);
-    let path = path.unwrap_or_else(|| "target/fleet.svg".into());
+    let path = match env::args_os().nth(1) {
+        Some(path) => path.into(),
+        None => target_directory()?.join("fleet.svg"),
+    };
     println!("{CLIENTS} clients, a request each in 30 to 60 s, tokens of one hour");
     check_what_is_left_out()?;
     let started = Instant::now();
@@ -67,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|outcome| (outcome.name, &outcome.quiet, outcome.summaries[0]))
         .collect();
     chart::draw(&path, &panels)?;
-    println!("\nThe chart is in {path}");
+    println!("\nThe chart is in {}", path.display());
     check(&outcomes[0].summaries)
 }
 

@@ -9,9 +9,8 @@ use http::{
 use tower::{Layer, service_fn};
 use tower_bearer::{BearerAuthLayer, StaticToken, TokenReplaced};
 
-use crate::{
-    allocator::allocations_in,
-    support::{AnyLayer, Asking, Req, Res, Server, get, marks, send, status, token},
+use crate::support::{
+    AnyLayer, Asking, Req, Res, Server, allocator::allocations_in, get, marks, send, status, token,
 };
 
 const URI: &str = "https://api.example.com/grpc.health.v1.Health/Check";

@@ -18,9 +18,10 @@ use {
     tower_bearer::RetryRejected,
 };
 
-use crate::{
+use crate::support::{
+    Respond,
     allocator::{MARK, found, kept_by},
-    support::{Respond, in_child, poll},
+    in_child, poll,
     virtual_time::VirtualTime,
 };
 
@@ -343,7 +344,7 @@ fn the_copy_of_an_environment_variable_is_wiped() {
         ("LATIN", std::os::unix::ffi::OsStrExt::from_bytes(&latin)),
     ];
     in_child(
-        "wiping::the_copy_of_an_environment_variable_is_wiped",
+        "secrets::wiping::the_copy_of_an_environment_variable_is_wiped",
         &variables,
         || {
             drop(EnvToken::new("GOOD").unwrap());

@@ -187,7 +187,7 @@ fn an_environment_variable_is_not_shown() {
         ),
     ];
     in_child(
-        "redaction::an_environment_variable_is_not_shown",
+        "secrets::redaction::an_environment_variable_is_not_shown",
         &variables,
         || {
             assert_debug_hidden("EnvToken", &EnvToken::new("GOOD").unwrap());

@@ -14,8 +14,10 @@ use futures::{
 use tower_bearer::{BearerToken, RefreshingToken, SourceError, SourceErrorKind, TokenSource};
 
 use crate::{
-    refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, number, number_of, one_hour, waiting},
-    virtual_time::VirtualTime,
+    sources::refreshing::{
+        Endpoint, HOUR, MINUTE, SECOND, Script, number, number_of, one_hour, waiting,
+    },
+    support::virtual_time::VirtualTime,
 };
 
 fn error(endpoint: &Endpoint, source: &impl TokenSource) -> SourceError {
@@ -139,7 +141,7 @@ fn a_fetch_that_takes_over_thirty_seconds_is_given_up() {
     let source = endpoint.source();
     let mut caller = waiting(&source);
     endpoint.time.advance(29 * SECOND);
-    assert!(crate::refreshing::poll(&mut caller).is_pending());
+    assert!(crate::sources::refreshing::poll(&mut caller).is_pending());
     endpoint.time.advance(SECOND);
     let error = endpoint.time.block_on(caller).unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::TimedOut);
@@ -279,7 +281,7 @@ fn a_caller_may_be_polled_too_late_for_any_number_of_tokens() {
     for _ in 0..20_000 {
         endpoint.time.advance(SECOND);
         source.invalidate();
-        assert!(crate::refreshing::poll(&mut caller).is_pending());
+        assert!(crate::sources::refreshing::poll(&mut caller).is_pending());
     }
     endpoint.time.advance(SECOND);
     assert!(endpoint.time.block_on(caller).is_ok());

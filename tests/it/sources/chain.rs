@@ -20,9 +20,10 @@ use tower_bearer::{
 };
 
 use crate::{
-    refreshing::{Endpoint, Script, one_hour},
-    support::{Asking, Manual, Server, Task, get, send, status, text, token},
-    virtual_time::VirtualTime,
+    sources::refreshing::{Endpoint, Script, one_hour},
+    support::{
+        Asking, Manual, Server, Task, get, send, status, text, token, virtual_time::VirtualTime,
+    },
 };
 
 type Answer = Result<BearerToken, SourceError>;

@@ -1,6 +1,11 @@
 //! What several files share: futures polled by hand, a server that is none, sources that a test
 //! drives, and a process of a test's own.
 
+pub(crate) mod allocator;
+#[cfg(any(feature = "retry", feature = "reqwest-middleware"))]
+pub(crate) mod retrying;
+pub(crate) mod virtual_time;
+
 use std::{
     convert::Infallible,
     env,
@@ -307,23 +312,6 @@ impl TokenSource for Manual {
         self.open.lock().unwrap().push(answer);
         TokenFuture::boxed(async move { token.await.expect("the test answers") })
     }
-}
-
-/// Hands out `old` until it is rejected, then `new`.
-#[cfg(any(feature = "retry", feature = "reqwest-middleware"))]
-pub(crate) fn old_then_new() -> impl TokenSource {
-    let (old, new) = (token("old"), token("new"));
-    Asking(move || {
-        let token = if old.is_rejected() { &new } else { &old };
-        token.clone().into()
-    })
-}
-
-/// Hands out another token each time it is asked: `0`, `1` and so on.
-#[cfg(any(feature = "retry", feature = "reqwest-middleware"))]
-pub(crate) fn always_another() -> impl TokenSource {
-    let count = AtomicUsize::new(0);
-    Asking(move || token(&count.fetch_add(1, Ordering::SeqCst).to_string()).into())
 }
 
 /// A service that answers each request at once with 200 and drops it.

@@ -9,9 +9,9 @@ use secrecy::zeroize::Zeroizing;
 use tempfile::TempDir;
 use tower_bearer::{Dnanexus, FileToken, SourceError, SourceErrorKind};
 
-use crate::{
+use crate::support::{
     allocator::{MARK, found},
-    support::in_child,
+    in_child,
 };
 
 type Secret = Zeroizing<String>;
@@ -160,7 +160,7 @@ fn the_buffer_that_an_unusable_file_was_read_into_is_wiped() {
 
 #[test]
 fn what_was_copied_from_the_environment_is_wiped() {
-    let test = "wiping_dnanexus::what_was_copied_from_the_environment_is_wiped";
+    let test = "secrets::wiping_dnanexus::what_was_copied_from_the_environment_is_wiped";
     for template in GOOD.iter().chain(&BAD) {
         let context = fill(template, 's');
         let variables = [
@@ -182,7 +182,7 @@ fn a_variable_that_is_not_utf_8_is_wiped() {
 
     let [not_utf_8, ..] = unusable('t');
     let variables = [("DX_SECURITY_CONTEXT", OsStr::from_bytes(&not_utf_8))];
-    let test = "wiping_dnanexus::a_variable_that_is_not_utf_8_is_wiped";
+    let test = "secrets::wiping_dnanexus::a_variable_that_is_not_utf_8_is_wiped";
     in_child(test, &variables, || {
         let before = found('t');
         assert!(is_invalid(&Dnanexus::discover().unwrap_err()));

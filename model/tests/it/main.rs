@@ -1,11 +1,10 @@
 //! The concurrent parts under shuttle, which runs them in thousands of random orders of their locks
 //! and tasks, and finds lost wake-ups as deadlocks.
 //!
-//! `RUSTFLAGS="--cfg shuttle" cargo test --test shuttle --target-dir target/shuttle`
+//! `cargo test -p tower-bearer-model`
 //!
 //! The locks and tasks are shuttle's; the atomic pointer of arc-swap, the reference counts of the
 //! standard library and the channels of futures are not, so no switch happens within them.
-#![cfg(shuttle)]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod invalidating;

@@ -1,0 +1,24 @@
+//! The crate's promises about tower-http and reqwest. Its other promises are in `tests/it` of the root.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unchecked_time_subtraction,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[cfg(feature = "retry")]
+mod orders;
+mod redirects;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_middleware;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_redirects;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_server;
+// The root's tests use what is left.
+#[allow(dead_code)]
+#[path = "../../../tests/it/support/mod.rs"]
+mod support;
