@@ -7,7 +7,7 @@ use http::{
 };
 use http_auth::parser::ChallengeParser;
 
-use crate::{token::BearerToken, trace};
+use crate::{rejection::Rejection, token::BearerToken, trace};
 
 /// Whose challenge counts: the origin server's (RFC 9110 §11.6) or a proxy's (§11.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,8 @@ impl Challenger {
     ) -> bool {
         let rejected = self.rejects_token(status, headers);
         if rejected {
-            token.reject();
+            let said = headers.get_all(self.challenges());
+            token.reject_with(Rejection::new(status, said));
             trace::token_rejected();
         }
         rejected
@@ -56,14 +57,18 @@ impl Challenger {
         refused && self.challenges_blame_token(headers)
     }
 
-    #[cold]
-    fn challenges_blame_token(self, headers: &HeaderMap) -> bool {
-        let challenges = match self {
+    /// The field that its challenges are in.
+    fn challenges(self) -> HeaderName {
+        match self {
             Self::Origin | Self::Grpc => WWW_AUTHENTICATE,
             Self::Proxy => PROXY_AUTHENTICATE,
-        };
+        }
+    }
+
+    #[cold]
+    fn challenges_blame_token(self, headers: &HeaderMap) -> bool {
         let mut blames_something_else = false;
-        for value in headers.get_all(challenges) {
+        for value in headers.get_all(self.challenges()) {
             let text = ascii(value.as_bytes());
             for error in bearer_challenges(&text).filter_map(error_of) {
                 // RFC 6750 §3.1

@@ -115,11 +115,13 @@ pub struct SourceError {
     inner: Arc<ErrorInner>,
 }
 
+#[derive(Clone)]
 struct ErrorInner {
     kind: SourceErrorKind,
     message: Cow<'static, str>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     retry_after: Option<Duration>,
+    permanent: bool,
 }
 
 /// What went wrong in a source, see [`SourceError::kind`].
@@ -140,6 +142,12 @@ pub enum SourceErrorKind {
     Panicked,
     /// The fetched token is one that a server has already rejected.
     Rejected,
+    /// The fetch asked its own source for a token that it would have to wait for, as a fetch does that
+    /// goes through a client which the layer wraps.
+    Recursive,
+    /// [`RefreshingToken::invalidate`](crate::RefreshingToken::invalidate) was called while the request
+    /// waited.
+    Invalidated,
     /// No token can arrive any more: whatever would have supplied it was dropped.
     Closed,
 }
@@ -170,6 +178,7 @@ impl SourceError {
                 message,
                 source,
                 retry_after: None,
+                permanent: false,
             }),
         }
     }
@@ -211,7 +220,10 @@ impl SourceError {
     pub(crate) fn timed_out(limit: Duration) -> Self {
         Self::new(
             SourceErrorKind::TimedOut,
-            format!("the token could not be fetched within {limit:?}"),
+            format!(
+                "the token could not be fetched within {limit:?}; a fetch through a client that waits \
+                 for this token never ends"
+            ),
         )
     }
 
@@ -237,29 +249,76 @@ impl SourceError {
         )
     }
 
+    pub(crate) fn recursive() -> Self {
+        Self::new(
+            SourceErrorKind::Recursive,
+            "fetching the token waits for that very token: the fetch must not go through a client that \
+             asks this source",
+        )
+    }
+
+    pub(crate) fn invalidated() -> Self {
+        Self::new(
+            SourceErrorKind::Invalidated,
+            "the source was invalidated while the request waited for a token",
+        )
+    }
+
+    pub(crate) fn closed_after_losses() -> Self {
+        Self::new(
+            SourceErrorKind::Closed,
+            "the runtime drops or ignores every task that fetches the token",
+        )
+    }
+
     /// The error for callers who come between a failure and the next try.
     pub(crate) fn backing_off(last: &Self, retry_after: Duration) -> Self {
         Self {
             inner: Arc::new(ErrorInner {
-                kind: last.kind(),
                 message: format!("no token, and no new try to fetch one for {retry_after:.1?}")
                     .into(),
                 source: Some(Arc::new(last.clone())),
                 retry_after: Some(retry_after),
+                ..(*last.inner).clone()
             }),
         }
     }
 
-    /// The same error under another message, with what caused it and when the next try is.
+    /// The same error under another message.
     pub(crate) fn with_message(&self, message: String) -> Self {
+        self.clone().with(|inner| inner.message = message.into())
+    }
+
+    fn with(self, change: impl FnOnce(&mut ErrorInner)) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.inner);
+        change(&mut inner);
         Self {
-            inner: Arc::new(ErrorInner {
-                kind: self.kind(),
-                message: message.into(),
-                source: self.inner.source.clone(),
-                retry_after: self.retry_after(),
-            }),
+            inner: Arc::new(inner),
         }
+    }
+
+    /// The same error, after which a [`RefreshingToken`](crate::RefreshingToken) does not try again
+    /// before `wait` has passed: for an endpoint that says 429 or 503 with `Retry-After` (RFC 9110
+    /// §10.2.3). Over 15 minutes, it counts as 15 minutes.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::{SourceError, SourceErrorKind};
+    ///
+    /// let error = SourceError::new(SourceErrorKind::Failed, "the token endpoint is busy")
+    ///     .with_retry_after(Duration::from_secs(60));
+    /// assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
+    /// ```
+    #[must_use]
+    pub fn with_retry_after(self, wait: Duration) -> Self {
+        self.with(|inner| inner.retry_after = Some(wait))
+    }
+
+    /// The same error, known not to go away by itself, such as `invalid_grant` of an OAuth 2.0 server
+    /// (RFC 6749 §5.2). A [`RefreshingToken`](crate::RefreshingToken) then tries again rarely.
+    #[must_use]
+    pub fn permanent(self) -> Self {
+        self.with(|inner| inner.permanent = true)
     }
 
     /// What went wrong.
@@ -268,10 +327,40 @@ impl SourceError {
         self.inner.kind
     }
 
-    /// How long until the source tries again, if the error is that of an earlier try.
+    /// How long until the source tries again, if the error tells: the error of an earlier try does, and
+    /// an error [that was told](Self::with_retry_after).
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.inner.retry_after
+    }
+
+    /// Whether the error is known [not to go away by itself](Self::permanent).
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        self.inner.permanent
+    }
+
+    /// The first error of type `E` in the chain of causes: what a fetch function failed with.
+    ///
+    /// ```
+    /// use std::{fmt::Error, io};
+    /// use tower_bearer::{SourceError, SourceErrorKind};
+    ///
+    /// let busy = io::Error::from(io::ErrorKind::ConnectionRefused);
+    /// let error = SourceError::with_source(SourceErrorKind::Failed, "no connection", busy);
+    /// assert_eq!(error.cause::<io::Error>().unwrap().kind(), io::ErrorKind::ConnectionRefused);
+    /// assert!(error.cause::<Error>().is_none());
+    /// ```
+    #[must_use]
+    pub fn cause<E: StdError + 'static>(&self) -> Option<&E> {
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            cause = error.source();
+        }
+        None
     }
 }
 

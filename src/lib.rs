@@ -84,6 +84,7 @@
 //! | `dnanexus` | no | `Dnanexus`, the token and the API server of a DNAnexus user or job |
 //! | `retry` | no | `RetryRejected`, a policy for Tower's `Retry` |
 //! | `reqwest-middleware` | no | [`BearerAuthLayer`] as a `reqwest_middleware::Middleware` |
+//! | `test-util` | no | for tests: tokio's clock, which `start_paused` and `advance` govern, is the crate's |
 //! | `tracing` | no | events for fetches, rejections, back-off and refusals, without secrets |
 //!
 //! Without default features the crate depends on no runtime and runs on any executor.
@@ -91,6 +92,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod challenge;
+mod clock;
 #[cfg(feature = "dnanexus")]
 mod dnanexus;
 mod error;
@@ -98,6 +100,7 @@ mod future;
 mod layer;
 mod origin;
 mod refresh;
+mod rejection;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;
 #[cfg(feature = "retry")]
@@ -126,6 +129,7 @@ pub use crate::{
     future::{ResponseFuture, TokenReplaced},
     layer::BearerAuthLayer,
     origin::InvalidOrigin,
+    rejection::Rejection,
     runtime::{CallerDriven, Runtime},
     service::BearerAuth,
     source::{TokenFuture, TokenSource},

@@ -6,8 +6,11 @@
 //! fetch.
 
 pub(crate) mod attempt;
+mod contain;
 pub(crate) mod engine;
 mod flight;
 mod machine;
 pub(crate) mod policy;
+pub(crate) mod recursion;
 mod served;
+pub(crate) mod waiters;

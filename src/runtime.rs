@@ -7,6 +7,10 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+#[cfg(feature = "tokio")]
+use tokio::runtime::Handle;
+
+use crate::clock::{self, CoarseClock};
 
 /// Runs work in the background, waits, and tells the time, for sources that fetch.
 ///
@@ -17,70 +21,56 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Gives the task back if there is nothing to run it on. Then the callers of the source drive
-    /// it.
+    /// Gives the task back if there is nothing to run it on. Then the callers of the source poll the
+    /// task. Each of them tries again to spawn it first, since a caller may be where this succeeds.
     fn spawn(&self, task: BoxFuture<'static, ()>) -> Result<(), BoxFuture<'static, ()>>;
 
     /// Finishes once `duration` has passed, or never if there is nothing to measure it.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 
+    /// Runs `work`, which may block, on a thread for such work. By default, there is no such thread.
+    ///
+    /// # Errors
+    ///
+    /// Gives the work back if there is no such thread. Then [`FileToken`](crate::FileToken) starts a
+    /// thread of its own.
+    fn spawn_blocking(
+        &self,
+        work: Box<dyn FnOnce() + Send>,
+    ) -> Result<(), Box<dyn FnOnce() + Send>> {
+        Err(work)
+    }
+
     /// The time on a clock that never goes back.
     fn now(&self) -> Instant;
 
-    /// As [`now`](Self::now), but read for each request: may be up to 20 ms behind if that is
-    /// cheaper.
+    /// Like [`now`](Self::now), but called on every request, so it may lag by up to 20 ms where a less
+    /// precise clock is cheaper.
     fn coarse_now(&self) -> Instant {
         self.now()
     }
 
-    /// The time of day, on a clock that may be set and that goes on while the machine sleeps.
+    /// The wall clock, which may be set, and which goes on while the machine sleeps.
     fn system_now(&self) -> SystemTime {
-        SystemTime::now()
+        clock::wall()
     }
 }
 
-/// The operating system's coarse clock, which it updates at each tick.
-///
-/// Reading it cost 6 ns where `Instant::now` cost 23 (Linux, x86-64). Elsewhere it is `Instant::now`:
-/// the coarse clock of macOS goes on while the machine sleeps, which that of `Instant` does not, and
-/// other systems have none that never goes back.
-#[derive(Clone, Copy)]
-struct CoarseClock {
-    #[cfg(any(target_os = "linux", target_os = "android", windows))]
-    start: (Instant, coarsetime::Instant),
-}
-
-impl CoarseClock {
-    fn new() -> Self {
-        Self {
-            #[cfg(any(target_os = "linux", target_os = "android", windows))]
-            start: (Instant::now(), coarsetime::Instant::now()),
-        }
-    }
-
-    #[cfg(any(target_os = "linux", target_os = "android", windows))]
-    #[inline]
-    fn now(self) -> Instant {
-        let (start, coarse_start) = self.start;
-        let elapsed = coarsetime::Instant::now().duration_since(coarse_start);
-        start + Duration::from(elapsed)
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android", windows)))]
-    #[expect(clippy::unused_self, reason = "called as the other one is")]
-    #[inline]
-    fn now(self) -> Instant {
-        Instant::now()
-    }
-}
-
-/// The [`Runtime`] of whichever tokio runtime the caller runs in. Its timer must be enabled.
+/// The [`Runtime`] of whichever tokio runtime the caller runs in, or of a runtime that is
+/// [named](Self::with_handle).
 ///
 /// Outside a tokio runtime it does as [`CallerDriven`] does.
+///
+/// The timer of the runtime has to be enabled (`enable_time`). Without a timer nothing measures time: no
+/// fetch has a time limit, and no waiter notices that a fetch is lost. tokio tells only by a panic
+/// whether there is a timer, so the first sleep in such a runtime panics once and catches that. With
+/// `panic = "abort"` the process would end.
 #[cfg(feature = "tokio")]
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct TokioRuntime {
     clock: CoarseClock,
+    /// `None`: the runtime that the caller is in.
+    handle: Option<Handle>,
 }
 
 #[cfg(feature = "tokio")]
@@ -88,8 +78,39 @@ impl TokioRuntime {
     /// Looks for a runtime at each use, not here.
     #[must_use]
     pub fn new() -> Self {
-        let clock = CoarseClock::new();
-        Self { clock }
+        Self {
+            clock: CoarseClock::new(),
+            handle: None,
+        }
+    }
+
+    /// Runs everything on one runtime, wherever the callers are: for a program whose callers have
+    /// runtimes of their own that come and go, or no runtime at all.
+    ///
+    /// ```
+    /// # use tower_bearer::{BearerToken, InvalidToken, RefreshingToken, TokenSource, TokioRuntime};
+    /// # async fn fetch() -> Result<BearerToken, InvalidToken> { BearerToken::new("t") }
+    /// let kept = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    /// let source = RefreshingToken::builder(fetch)
+    ///     .runtime(TokioRuntime::with_handle(kept.handle().clone()))
+    ///     .build();
+    /// // On a plain thread:
+    /// let token = futures::executor::block_on(source.token())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_handle(handle: Handle) -> Self {
+        Self {
+            clock: CoarseClock::new(),
+            handle: Some(handle),
+        }
+    }
+
+    fn handle(&self) -> Option<Handle> {
+        match &self.handle {
+            Some(handle) => Some(handle.clone()),
+            None => Handle::try_current().ok(),
+        }
     }
 }
 
@@ -110,24 +131,40 @@ impl Debug for TokioRuntime {
 #[cfg(feature = "tokio")]
 impl Runtime for TokioRuntime {
     fn spawn(&self, task: BoxFuture<'static, ()>) -> Result<(), BoxFuture<'static, ()>> {
-        match tokio::runtime::Handle::try_current() {
-            Ok(handle) => {
+        match self.handle() {
+            Some(handle) => {
                 handle.spawn(task);
                 Ok(())
             }
-            Err(_) => Err(task),
+            None => Err(task),
+        }
+    }
+
+    fn spawn_blocking(
+        &self,
+        work: Box<dyn FnOnce() + Send>,
+    ) -> Result<(), Box<dyn FnOnce() + Send>> {
+        match self.handle() {
+            Some(handle) => {
+                handle.spawn_blocking(work);
+                Ok(())
+            }
+            None => Err(work),
         }
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        match tokio::runtime::Handle::try_current() {
-            Ok(_) => Box::pin(tokio::time::sleep(duration)),
-            Err(_) => Box::pin(std::future::pending()),
+        let sleep = self
+            .handle()
+            .and_then(|handle| timers::sleep(&handle, duration));
+        match sleep {
+            Some(sleep) => Box::pin(sleep),
+            None => Box::pin(std::future::pending()),
         }
     }
 
     fn now(&self) -> Instant {
-        Instant::now()
+        clock::now()
     }
 
     fn coarse_now(&self) -> Instant {
@@ -135,10 +172,52 @@ impl Runtime for TokioRuntime {
     }
 }
 
+/// Which tokio runtimes have no timer.
+#[cfg(feature = "tokio")]
+mod timers {
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        sync::{Mutex, PoisonError},
+        time::Duration,
+    };
+
+    use tokio::{
+        runtime::{Handle, Id},
+        time::Sleep,
+    };
+
+    /// More are forgotten, and probed again.
+    const MOST: usize = 64;
+    static WITHOUT: Mutex<Vec<Id>> = Mutex::new(Vec::new());
+
+    /// `None` if the runtime has no timer.
+    pub(super) fn sleep(handle: &Handle, duration: Duration) -> Option<Sleep> {
+        let id = handle.id();
+        let without = || WITHOUT.lock().unwrap_or_else(PoisonError::into_inner);
+        if without().contains(&id) {
+            return None;
+        }
+        let sleep = catch_unwind(AssertUnwindSafe(|| {
+            let _within = handle.enter();
+            tokio::time::sleep(duration)
+        }));
+        if let Ok(sleep) = sleep {
+            return Some(sleep);
+        }
+        let mut without = without();
+        if without.len() == MOST {
+            without.clear();
+        }
+        without.push(id);
+        None
+    }
+}
+
 /// No runtime: callers drive the fetch.
 ///
-/// While a token is replaced ahead of its expiry, one caller waits for the new one and the others
-/// are served the old one. A fetch that takes too long is given up when the next caller comes.
+/// While a token is replaced ahead of its expiry, one caller waits for the new token and the other
+/// callers are served the old token. A fetch that takes too long is given up when the next caller
+/// comes.
 #[derive(Clone, Copy)]
 pub struct CallerDriven {
     clock: CoarseClock,
@@ -175,7 +254,7 @@ impl Runtime for CallerDriven {
     }
 
     fn now(&self) -> Instant {
-        Instant::now()
+        clock::now()
     }
 
     fn coarse_now(&self) -> Instant {

@@ -1,23 +1,26 @@
-//! The secret itself: [`BearerToken`], and why a text cannot be one: [`InvalidToken`].
+//! The secret itself: [`BearerToken`].
+
+mod text;
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
 use http::HeaderValue;
-use secrecy::{ExposeSecret, ExposeSecretMut, SecretSlice, SecretString, zeroize::Zeroizing};
+use secrecy::{ExposeSecret, ExposeSecretMut, SecretSlice};
+
+pub use self::text::{InvalidToken, InvalidTokenKind, TokenText};
+use self::text::{MAX_LEN, Reason, check_b64token, check_visible};
+use crate::{
+    clock,
+    rejection::{Mark, Rejection, SeenMark},
+};
 
 /// The scheme of RFC 6750 §2.1, with the one space of RFC 9110 §11.4.
 const SCHEME: &[u8] = b"Bearer ";
-
-/// The longest token that is taken, in bytes. No server accepts a header field this long.
-const MAX_LEN: usize = 64 * 1024;
 
 /// A bearer token: one shared, immutable secret, kept as a ready-made `Authorization` header value.
 ///
@@ -44,9 +47,35 @@ pub struct BearerToken {
 /// What a [`BearerToken`] points to. Sources that keep their token in an atomic pointer keep this.
 pub(crate) struct Inner {
     header: HeaderValue,
-    expiry: Option<Instant>,
+    expiry: Option<Expiry>,
     /// Apart from the rest, so that a clone that is given another expiry is still the same token.
-    rejected: Arc<AtomicBool>,
+    mark: Arc<Mark>,
+}
+
+/// When a token expires, on both clocks. The monotonic clock may stand still while the machine sleeps;
+/// the wall clock may be set.
+#[derive(Clone, Copy)]
+struct Expiry {
+    monotonic: Instant,
+    /// `None` past the end of the clock.
+    wall: Option<SystemTime>,
+    given: Given,
+}
+
+/// How an expiry was given, and so which clock it is true by.
+#[derive(Clone, Copy)]
+enum Given {
+    In,
+    At,
+    AtTime,
+}
+
+impl Expiry {
+    /// Not inlined: the sources without an engine read two clocks only for a token with an expiry.
+    #[inline(never)]
+    fn has_passed(&self) -> bool {
+        self.monotonic <= clock::now() || self.wall.is_some_and(|at| at <= clock::wall())
+    }
 }
 
 impl BearerToken {
@@ -103,7 +132,7 @@ impl BearerToken {
             inner: Arc::new(Inner {
                 header: header_value(text)?,
                 expiry: None,
-                rejected: Arc::new(AtomicBool::new(false)),
+                mark: Arc::default(),
             }),
         })
     }
@@ -111,17 +140,49 @@ impl BearerToken {
     /// The same token, known to expire at `at`.
     #[must_use]
     pub fn expires_at(self, at: Instant) -> Self {
-        self.with_expiry(Some(at))
+        self.with_expiry(Expiry {
+            monotonic: at,
+            wall: clock::shift(clock::wall(), clock::now(), at),
+            given: Given::At,
+        })
     }
 
-    /// The same token, known to expire `lifetime` from now. A lifetime past the end of the clock
-    /// is no expiry.
+    /// The same token, known to expire at `time`, as in the `exp` claim of a JWT. The time may lie in the
+    /// past.
+    #[must_use]
+    pub fn expires_at_time(self, time: SystemTime) -> Self {
+        let (now, wall) = (clock::now(), clock::wall());
+        let monotonic = match time.duration_since(wall) {
+            Ok(left) => now.checked_add(left),
+            // A clock need not reach back so far. Any time in the past says the same.
+            Err(passed) => Some(now.checked_sub(passed.duration()).unwrap_or(now)),
+        };
+        match monotonic {
+            Some(monotonic) => self.with_expiry(Expiry {
+                monotonic,
+                wall: Some(time),
+                given: Given::AtTime,
+            }),
+            None => self,
+        }
+    }
+
+    /// The same token, known to expire `lifetime` from now: `expires_in` of RFC 6749 §5.1. A lifetime
+    /// past the end of the clock is no expiry.
     #[must_use]
     pub fn expires_in(self, lifetime: Duration) -> Self {
-        self.with_expiry(Instant::now().checked_add(lifetime))
+        match clock::now().checked_add(lifetime) {
+            Some(monotonic) => self.with_expiry(Expiry {
+                monotonic,
+                wall: clock::wall().checked_add(lifetime),
+                given: Given::In,
+            }),
+            None => self,
+        }
     }
 
-    fn with_expiry(mut self, expiry: Option<Instant>) -> Self {
+    fn with_expiry(mut self, expiry: Expiry) -> Self {
+        let expiry = Some(expiry);
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             inner.expiry = expiry;
             return self;
@@ -130,15 +191,31 @@ impl BearerToken {
             inner: Arc::new(Inner {
                 header: self.inner.header.clone(),
                 expiry,
-                rejected: Arc::clone(&self.inner.rejected),
+                mark: Arc::clone(&self.inner.mark),
             }),
         }
     }
 
-    /// When the token expires, if that is known.
+    /// When the token expires by the monotonic clock, if that is known.
     #[must_use]
     pub fn expiry(&self) -> Option<Instant> {
-        self.inner.expiry
+        self.inner.expiry.map(|expiry| expiry.monotonic)
+    }
+
+    /// What is left of the lifetime by the clocks of a runtime, which need not be the clocks of this
+    /// crate. Nothing is left of a token that has expired.
+    pub(crate) fn lifetime(&self, now: Instant, wall: SystemTime) -> Option<Duration> {
+        let expiry = self.inner.expiry?;
+        let left = match (expiry.given, expiry.wall) {
+            // It counts from when the token was made, by the clocks of then.
+            (Given::In, at) => {
+                let left = expiry.monotonic.saturating_duration_since(clock::now());
+                at.map_or(left, |at| left.min(until(at, clock::wall())))
+            }
+            (Given::AtTime, Some(at)) => until(at, wall),
+            (Given::At | Given::AtTime, _) => expiry.monotonic.saturating_duration_since(now),
+        };
+        Some(left)
     }
 
     /// The `Authorization` field value, `Bearer …`. It is marked sensitive and shares the token's
@@ -149,36 +226,75 @@ impl BearerToken {
         self.inner.header.clone()
     }
 
-    /// Marks the token as refused by a server. Sources that can get another one then do.
-    /// Idempotent, and seen by every clone.
+    /// Records that a server rejected this token. Every clone sees it, and sources that can get another
+    /// token do so. Idempotent.
+    ///
+    /// A success of a request that was sent with the token after this takes the mark off.
     pub fn reject(&self) {
-        self.inner.rejected.store(true, Ordering::Release);
+        self.inner.mark.put_on(None);
     }
 
-    /// Whether a server has refused the token.
+    /// Records what the server said, as well.
+    pub(crate) fn reject_with(&self, rejection: Rejection) {
+        self.inner.mark.put_on(Some(rejection));
+    }
+
+    /// Whether a server has rejected the token.
     #[must_use]
     #[inline]
     pub fn is_rejected(&self) -> bool {
-        self.inner.rejected.load(Ordering::Acquire)
+        self.inner.mark.is_on()
     }
 
-    /// Whether the token is past its expiry. Reads the clock only if there is an expiry.
+    /// What the server said that rejected the token. `None` if no server has, and after
+    /// [`reject`](Self::reject).
+    #[must_use]
+    pub fn rejection(&self) -> Option<Rejection> {
+        self.inner.mark.said()
+    }
+
+    /// The mark of a token that is sent although it is rejected.
+    #[inline]
+    pub(crate) fn seen_mark(&self) -> Option<SeenMark> {
+        self.inner.mark.seen()
+    }
+
+    /// A request that was sent with the mark seen there has succeeded.
+    pub(crate) fn accept(&self, seen: SeenMark) {
+        self.inner.mark.take_off(seen);
+    }
+
+    /// Whether the token is past its expiry, by the monotonic clock or by the wall clock: the monotonic
+    /// clock may stand still while the machine sleeps. Reads the clocks only if there is an expiry.
     ///
-    /// A source must not hand out a token that is; those of this crate do not.
+    /// A source must not hand out a token that is; the sources of this crate do not.
     #[must_use]
     #[inline]
     pub fn is_expired(&self) -> bool {
-        self.inner.expiry.is_some_and(|at| at <= Instant::now())
+        self.inner.expiry.as_ref().is_some_and(Expiry::has_passed)
+    }
+
+    /// Whether the two are clones of one token, whatever their expiry: a mark on one is a mark on the
+    /// other. Not whether they have the same text.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::BearerToken;
+    ///
+    /// let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
+    /// assert!(token.is_same(&token.clone().expires_in(Duration::from_secs(60))));
+    /// assert!(!token.is_same(&BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?));
+    /// # Ok::<(), tower_bearer::InvalidToken>(())
+    /// ```
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner.mark, &other.inner.mark)
     }
 
     /// Whether a request that was sent with `rejected` is worth sending again with this one. A source
     /// that makes a token anew each time it is asked may make the same again.
     pub(crate) fn can_replace(&self, rejected: &Self) -> bool {
         !self.is_rejected() && self.inner.header != rejected.inner.header
-    }
-
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     #[inline]
@@ -199,6 +315,10 @@ impl fmt::Debug for BearerToken {
             .field("rejected", &self.is_rejected())
             .finish()
     }
+}
+
+fn until(at: SystemTime, now: SystemTime) -> Duration {
+    at.duration_since(now).unwrap_or_default()
 }
 
 /// The one place that turns a token into a header value.
@@ -225,161 +345,3 @@ impl AsRef<[u8]> for Owner {
         self.0.expose_secret()
     }
 }
-
-/// RFC 6750 §2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
-fn check_b64token(bytes: &[u8]) -> Result<(), InvalidToken> {
-    let padding = bytes.iter().rev().take_while(|&&byte| byte == b'=').count();
-    let body = &bytes[..bytes.len() - padding];
-    if body.is_empty() {
-        return Err(InvalidToken::forbidden(0, b'='));
-    }
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
-    forbid_all_but(allowed, body)
-}
-
-fn check_visible(bytes: &[u8]) -> Result<(), InvalidToken> {
-    forbid_all_but(|byte| byte.is_ascii_graphic(), bytes)
-}
-
-fn forbid_all_but(allowed: impl Fn(u8) -> bool, bytes: &[u8]) -> Result<(), InvalidToken> {
-    match bytes.iter().position(|&byte| !allowed(byte)) {
-        Some(offset) => Err(InvalidToken::forbidden(offset, bytes[offset])),
-        None => Ok(()),
-    }
-}
-
-/// A text that a [`BearerToken`] can be made from: `&str`, `&String`, `String`, `Box<str>`,
-/// [`SecretString`], [`Zeroizing<String>`]. What is given by value is wiped, spare capacity too.
-///
-/// Sealed: it cannot be implemented outside this crate.
-pub trait TokenText: Sealed {}
-
-mod sealed {
-    pub trait Sealed: Sized {
-        fn with_text<R>(self, read: impl FnOnce(&str) -> R) -> R;
-    }
-}
-use sealed::Sealed;
-
-impl TokenText for &str {}
-impl Sealed for &str {
-    fn with_text<R>(self, read: impl FnOnce(&str) -> R) -> R {
-        read(self)
-    }
-}
-
-impl TokenText for &String {}
-impl Sealed for &String {
-    fn with_text<R>(self, read: impl FnOnce(&str) -> R) -> R {
-        read(self)
-    }
-}
-
-impl TokenText for String {}
-impl Sealed for String {
-    fn with_text<R>(self, read: impl FnOnce(&str) -> R) -> R {
-        Zeroizing::new(self).with_text(read)
-    }
-}
-
-impl TokenText for Box<str> {}
-impl Sealed for Box<str> {
-    fn with_text<R>(self, read: impl FnOnce(&str) -> R) -> R {
-        read(&Zeroizing::new(self))
-    }
-}
-
-impl TokenText for SecretString {}
-impl Sealed for SecretString {
-    fn with_text<R>(self, read: impl FnOnce(&str) -> R) -> R {
-        read(self.expose_secret())
-    }
-}
-
-impl TokenText for Zeroizing<String> {}
-impl Sealed for Zeroizing<String> {
-    fn with_text<R>(self, read: impl FnOnce(&str) -> R) -> R {
-        read(&self)
-    }
-}
-
-/// Why a text is not a token: what is wrong, and at which byte. It never holds a byte of the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidToken {
-    reason: Reason,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Reason {
-    Empty,
-    TooLong(usize),
-    Forbidden { offset: usize, class: &'static str },
-    NotAFieldValue,
-}
-
-/// What is wrong with a token, see [`InvalidToken::kind`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum InvalidTokenKind {
-    /// The token has no bytes.
-    Empty,
-    /// The token is longer than 64 KiB.
-    TooLong,
-    /// The token has a byte that a token cannot have, at [`InvalidToken::offset`].
-    ForbiddenByte,
-}
-
-impl InvalidToken {
-    fn forbidden(offset: usize, byte: u8) -> Self {
-        let class = match byte {
-            b'\n' => "line feed",
-            b'\r' => "carriage return",
-            b'\t' => "tab",
-            b' ' => "space",
-            0 => "null byte",
-            0x7f => "delete",
-            0x80.. => "not ASCII",
-            _ if byte.is_ascii_control() => "control byte",
-            b'=' => "padding that is not at the end",
-            _ => "not in the b64token alphabet of RFC 6750",
-        };
-        let reason = Reason::Forbidden { offset, class };
-        Self { reason }
-    }
-
-    /// What is wrong.
-    #[must_use]
-    pub fn kind(&self) -> InvalidTokenKind {
-        match self.reason {
-            Reason::Empty => InvalidTokenKind::Empty,
-            Reason::TooLong(_) => InvalidTokenKind::TooLong,
-            Reason::Forbidden { .. } | Reason::NotAFieldValue => InvalidTokenKind::ForbiddenByte,
-        }
-    }
-
-    /// Where the first forbidden byte is, counted from 0.
-    #[must_use]
-    pub fn offset(&self) -> Option<usize> {
-        match self.reason {
-            Reason::Forbidden { offset, .. } => Some(offset),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for InvalidToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.reason {
-            Reason::Empty => f.write_str("token is empty"),
-            Reason::TooLong(length) => {
-                write!(f, "token is {length} bytes long, the limit is {MAX_LEN}")
-            }
-            Reason::Forbidden { offset, class } => {
-                write!(f, "token has a forbidden byte at offset {offset} ({class})")
-            }
-            Reason::NotAFieldValue => f.write_str("token is not an HTTP field value"),
-        }
-    }
-}
-
-impl std::error::Error for InvalidToken {}

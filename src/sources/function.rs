@@ -1,9 +1,14 @@
 //! A token from an async function that is called for each request: [`source_fn`].
 
-use std::{fmt, future::Future};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    task::{Poll, ready},
+};
 
 use crate::{
     error::{BoxError, SourceError},
+    refresh::recursion::{self, SourceId},
     source::{TokenFuture, TokenSource},
     token::BearerToken,
 };
@@ -12,7 +17,8 @@ use crate::{
 ///
 /// The function decides about caching. An error of any type becomes a [`SourceError`] of kind
 /// [`Failed`](crate::SourceErrorKind::Failed) with that error as its `source()`; a [`SourceError`] stays
-/// what it is.
+/// what it is. A function that, by its own client, asks the source that it is, gets an error of kind
+/// [`Recursive`](crate::SourceErrorKind::Recursive).
 ///
 /// ```
 /// use tower_bearer::{BearerAuthLayer, BearerToken, InvalidToken, source_fn};
@@ -29,13 +35,17 @@ where
     Fut: Future<Output = Result<BearerToken, E>> + Send + 'static,
     E: Into<BoxError>,
 {
-    SourceFn { f }
+    SourceFn {
+        f,
+        id: SourceId::new(),
+    }
 }
 
 /// The [`TokenSource`] that [`source_fn`] makes.
 #[derive(Clone, Copy)]
 pub struct SourceFn<F> {
     f: F,
+    id: SourceId,
 }
 
 impl<F, Fut, E> TokenSource for SourceFn<F>
@@ -45,11 +55,20 @@ where
     E: Into<BoxError>,
 {
     fn token(&self) -> TokenFuture {
-        let token = (self.f)();
-        TokenFuture::boxed(async move {
-            let token = token.await.map_err(SourceError::failed)?;
-            SourceError::unless_expired(token)
-        })
+        let id = self.id;
+        if recursion::is_within(id) {
+            return TokenFuture::ready(Err(SourceError::recursive()));
+        }
+        let token = {
+            let _within = recursion::enter(id);
+            (self.f)()
+        };
+        let mut token = Box::pin(token);
+        TokenFuture::boxed(poll_fn(move |cx| {
+            let _within = recursion::enter(id);
+            let token = ready!(token.as_mut().poll(cx)).map_err(SourceError::failed);
+            Poll::Ready(token.and_then(SourceError::unless_expired))
+        }))
     }
 }
 

@@ -1,17 +1,19 @@
 //! A token that other code pushes: [`RotatingToken`].
 
 use std::{
-    fmt, mem,
+    fmt,
+    future::Future,
+    pin::Pin,
     sync::{Arc, Weak},
+    task::{Context, Poll},
 };
 
 use arc_swap::ArcSwapOption;
-use futures::channel::oneshot;
 
 use crate::{
     error::{SourceError, SourceErrorKind},
+    refresh::waiters::{Place, Waiters},
     source::{TokenFuture, TokenSource},
-    sync::{Mutex, MutexGuard},
     token::{BearerToken, Inner},
 };
 
@@ -34,17 +36,20 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct RotatingToken {
-    /// Those who wait hold it, too: the last handle may be gone when they are polled.
     current: Arc<Current>,
-    waiting: Arc<Waiting>,
+    handles: Arc<Handles>,
 }
 
-struct Current(ArcSwapOption<Inner>);
+/// What the handles share, without those who wait: the end of the last handle ends every wait.
+struct Handles {
+    current: Arc<Current>,
+}
 
-/// Who waits for the next rotation, as long as there is a handle. Each has a channel of its own, so
-/// that none depends on another to be polled.
-#[derive(Default)]
-struct Waiting(Mutex<Vec<oneshot::Sender<()>>>);
+/// What the handles and the waiters share.
+struct Current {
+    token: ArcSwapOption<Inner>,
+    waiters: Waiters,
+}
 
 impl RotatingToken {
     /// Starts with a token.
@@ -61,92 +66,89 @@ impl RotatingToken {
     }
 
     fn with(first: Option<BearerToken>) -> Self {
+        let current = Current {
+            token: ArcSwapOption::new(first.map(BearerToken::into_inner)),
+            waiters: Waiters::default(),
+        };
+        let current = Arc::new(current);
+        let handles = Handles {
+            current: Arc::clone(&current),
+        };
         Self {
-            current: Arc::new(Current(ArcSwapOption::new(
-                first.map(BearerToken::into_inner),
-            ))),
-            waiting: Arc::default(),
+            current,
+            handles: Arc::new(handles),
         }
     }
 
-    /// Replaces the token. Requests that wait for one go on; requests already sent are not
-    /// disturbed, and a late 401 for their token does not touch this one.
+    /// Replaces the token. Requests that wait for a token go on; requests already sent are not
+    /// disturbed, and a late 401 for their token does not touch this token.
     pub fn rotate(&self, next: BearerToken) {
-        self.current.0.store(Some(next.into_inner()));
-        // After the store, so that whoever asks in between either sees the token or is woken; and
-        // not under the lock, since a waker may do anything.
-        let waiting = mem::take(&mut *self.waiting.lock());
-        for waiter in waiting {
-            // Fails if the waiter is gone.
-            let _ = waiter.send(());
-        }
+        self.current.token.store(Some(next.into_inner()));
+        // After the store, so that a request that asks in between either sees the token or is woken.
+        self.current.waiters.wake_all();
     }
 
-    /// Waits from now on, not from the first poll: the last handle may be gone by then.
     #[cold]
     fn wait(&self) -> TokenFuture {
-        match self.waiting.usable_or_next(&self.current) {
-            Ok(token) => token.into(),
-            Err(next) => {
-                let (current, waiting) = (Arc::clone(&self.current), Arc::downgrade(&self.waiting));
-                TokenFuture::boxed(wait(current, waiting, next))
-            }
-        }
+        TokenFuture::boxed(Wait {
+            current: Arc::clone(&self.current),
+            handles: Arc::downgrade(&self.handles),
+            place: None,
+        })
+    }
+}
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        self.current.waiters.wake_all();
     }
 }
 
 impl Current {
     #[inline]
     fn get(&self) -> Option<BearerToken> {
-        self.0.load_full().map(BearerToken::from_inner)
+        self.token.load_full().map(BearerToken::from_inner)
     }
 
-    /// The token to use now.
     #[inline]
     fn usable(&self) -> Option<BearerToken> {
         self.get().filter(|token| !token.is_expired())
     }
 }
 
-impl Waiting {
-    /// The token to use now, or what to wait for before asking again.
-    fn usable_or_next(&self, current: &Current) -> Result<BearerToken, oneshot::Receiver<()>> {
-        let mut waiting = self.lock();
-        // Again, under the lock: a rotation since the last look has taken its waiters already.
-        if let Some(token) = current.usable() {
-            return Ok(token);
-        }
-        if waiting.len() == waiting.capacity() {
-            // Those who were cancelled go before there is more room: so they never add up.
-            waiting.retain(|waiter| !waiter.is_canceled());
-        }
-        let (waiter, next) = oneshot::channel();
-        waiting.push(waiter);
-        Err(next)
-    }
+/// Waits without being a handle: when the last handle is gone, no rotation can come.
+struct Wait {
+    current: Arc<Current>,
+    handles: Weak<Handles>,
+    place: Option<Place>,
+}
 
-    fn lock(&self) -> MutexGuard<'_, Vec<oneshot::Sender<()>>> {
-        self.0.lock()
+impl Future for Wait {
+    type Output = Result<BearerToken, SourceError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            current,
+            handles,
+            place,
+        } = &mut *self;
+        // First, so that a rotation from here on wakes this waiter.
+        current.waiters.enter(place, cx.waker());
+        // Before the token: the last rotation comes before the last handle is gone.
+        let is_closed = handles.strong_count() == 0;
+        match current.usable() {
+            Some(token) => Poll::Ready(Ok(token)),
+            None if is_closed => Poll::Ready(Err(closed())),
+            None => Poll::Pending,
+        }
     }
 }
 
-/// Waits without being a handle: when the last one is gone, no rotation can come, and whoever waits
-/// is told.
-async fn wait(
-    current: Arc<Current>,
-    waiting: Weak<Waiting>,
-    mut next: oneshot::Receiver<()>,
-) -> Result<BearerToken, SourceError> {
-    loop {
-        // Fails if no rotation can come.
-        let _ = next.await;
-        let Some(waiting) = waiting.upgrade() else {
-            return current.usable().ok_or_else(closed);
-        };
-        next = match waiting.usable_or_next(&current) {
-            Ok(token) => return Ok(token),
-            Err(next) => next,
-        };
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.current.waiters.leave(place);
+        }
     }
 }
 

@@ -38,9 +38,17 @@ impl From<BearerToken> for StaticToken {
 }
 
 impl TokenSource for StaticToken {
-    /// Costs one reference count, and a look at the clock if the token has an expiry.
+    /// Costs one reference count, and two readings of clocks if the token has an expiry.
     #[inline]
     fn token(&self) -> TokenFuture {
-        TokenFuture::ready(SourceError::unless_expired(self.token.clone()))
+        self.token.token()
+    }
+}
+
+/// A token is the simplest source: always itself, as a [`StaticToken`] of it is.
+impl TokenSource for BearerToken {
+    #[inline]
+    fn token(&self) -> TokenFuture {
+        TokenFuture::ready(SourceError::unless_expired(self.clone()))
     }
 }

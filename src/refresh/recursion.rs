@@ -1,0 +1,44 @@
+//! A fetch that waits for itself: which sources are fetching further up the stack of this thread.
+
+use std::{
+    cell::RefCell,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+#[cfg(shuttle)]
+use shuttle::thread_local;
+
+thread_local! {
+    static FETCHING: RefCell<Vec<SourceId>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Tells one source from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SourceId(u64);
+
+impl SourceId {
+    pub(crate) fn new() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Until the guard is dropped, code of this source's fetch runs on this thread.
+pub(crate) fn enter(source: SourceId) -> Within {
+    FETCHING.with_borrow_mut(|fetching| fetching.push(source));
+    Within(())
+}
+
+/// Whether code of this source's fetch calls, directly or not.
+pub(crate) fn is_within(source: SourceId) -> bool {
+    FETCHING.with_borrow(|fetching| fetching.contains(&source))
+}
+
+#[must_use]
+pub(crate) struct Within(());
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        FETCHING.with_borrow_mut(Vec::pop);
+    }
+}

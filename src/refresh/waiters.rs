@@ -1,0 +1,184 @@
+//! Wakers of the futures that wait for one thing: [`Waiters`].
+//!
+//! To enter, to leave and to be woken costs the same however many wait.
+
+use std::{mem, task::Waker};
+
+use slab::Slab;
+
+use super::contain::contain;
+use crate::sync::Mutex;
+
+#[derive(Debug, Default)]
+pub(crate) struct Waiters(Mutex<Places>);
+
+#[derive(Default)]
+struct Places {
+    wakers: Slab<Waker>,
+    /// How often all have been woken. A place is good for one epoch.
+    epoch: u64,
+}
+
+/// Where the waker of one waiter is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    epoch: u64,
+    key: usize,
+}
+
+impl Waiters {
+    /// Has `waker` woken by the next [`wake_all`](Self::wake_all), in place of the waker that entered
+    /// here before.
+    pub(crate) fn enter(&self, place: &mut Option<Place>, waker: &Waker) {
+        let mut places = self.0.lock();
+        let epoch = places.epoch;
+        let held = place.filter(|place| place.epoch == epoch);
+        let known = held.and_then(|place| places.wakers.get_mut(place.key));
+        // A waker may own a task, whose `Drop` may come back here: so it is dropped without the lock.
+        let displaced = match known {
+            Some(known) if known.will_wake(waker) => None,
+            Some(known) => Some(mem::replace(known, waker.clone())),
+            None => {
+                let key = places.wakers.insert(waker.clone());
+                *place = Some(Place { epoch, key });
+                None
+            }
+        };
+        drop(places);
+        drop(displaced);
+    }
+
+    /// Forgets the waker that entered there.
+    pub(crate) fn leave(&self, place: Place) {
+        let mut places = self.0.lock();
+        let waker = (places.epoch == place.epoch)
+            .then(|| places.wakers.try_remove(place.key))
+            .flatten();
+        if places.wakers.is_empty() {
+            // Gives the memory of a burst back.
+            places.wakers = Slab::new();
+        }
+        drop(places);
+        drop(waker);
+    }
+
+    /// Wakes all who have entered. A waker that panics costs nobody else the wake-up.
+    pub(crate) fn wake_all(&self) {
+        let wakers = {
+            let mut places = self.0.lock();
+            places.epoch = places.epoch.wrapping_add(1);
+            mem::take(&mut places.wakers)
+        };
+        for (_, waker) in wakers {
+            let _ = contain(|| waker.wake());
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().wakers.len()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::panic, clippy::unwrap_used)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::{Wake, Waker},
+    };
+
+    use futures::task::noop_waker;
+
+    use super::Waiters;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_waiter_that_leaves_is_forgotten_at_once() {
+        let waiters = Waiters::default();
+        let mut places = vec![None; 65_536];
+        for place in &mut places {
+            waiters.enter(place, &noop_waker());
+        }
+        assert_eq!(waiters.len(), 65_536);
+        for _ in 0..1_000 {
+            waiters.leave(places.pop().flatten().unwrap());
+            let mut place = None;
+            waiters.enter(&mut place, &noop_waker());
+            places.push(place);
+            assert_eq!(waiters.len(), 65_536);
+        }
+        for place in places.into_iter().flatten() {
+            waiters.leave(place);
+        }
+        assert_eq!(waiters.len(), 0);
+        assert_eq!(waiters.0.lock().wakers.capacity(), 0, "memory of a burst");
+    }
+
+    #[test]
+    fn a_waiter_that_enters_again_has_one_place_and_its_newest_waker() {
+        let waiters = Waiters::default();
+        let (old, new) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        let mut place = None;
+        for count in [&old, &new, &new] {
+            waiters.enter(&mut place, &Waker::from(Arc::clone(count)));
+        }
+        assert_eq!(waiters.len(), 1);
+        assert_eq!(Arc::strong_count(&old), 1, "its waker is dropped");
+        waiters.wake_all();
+        assert_eq!(old.0.load(Ordering::SeqCst), 0);
+        assert_eq!(new.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_place_of_an_earlier_epoch_is_nobody_elses() {
+        let waiters = Waiters::default();
+        let mut woken = None;
+        waiters.enter(&mut woken, &noop_waker());
+        waiters.wake_all();
+        let count = Arc::new(Count::default());
+        let mut other = None;
+        waiters.enter(&mut other, &Waker::from(Arc::clone(&count)));
+        waiters.leave(woken.unwrap());
+        assert_eq!(waiters.len(), 1);
+        waiters.enter(&mut woken, &noop_waker());
+        assert_eq!(waiters.len(), 2);
+        waiters.wake_all();
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("the waker has a bug");
+        }
+    }
+
+    #[test]
+    fn a_waker_that_panics_costs_nobody_else_the_wake_up() {
+        let waiters = Waiters::default();
+        let count = Arc::new(Count::default());
+        let wakers = [
+            Waker::from(Arc::clone(&count)),
+            Waker::from(Arc::new(Panics)),
+            Waker::from(Arc::clone(&count)),
+        ];
+        for waker in &wakers {
+            waiters.enter(&mut None, waker);
+        }
+        waiters.wake_all();
+        assert_eq!(count.0.load(Ordering::SeqCst), 2);
+    }
+}

@@ -1,0 +1,131 @@
+//! What a server said when it rejected a token, [`Rejection`], and the mark that the token carries.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use http::{HeaderValue, StatusCode};
+
+use crate::sync::Mutex;
+
+/// What is kept of the challenges of one response, in bytes.
+const MOST_BYTES: usize = 8 * 1024;
+
+/// What a server said when it rejected a token, see
+/// [`BearerToken::rejection`](crate::BearerToken::rejection).
+///
+/// A clone costs one reference count. `Debug` shows no text of the server.
+#[derive(Clone)]
+pub struct Rejection {
+    status: StatusCode,
+    challenges: Arc<[HeaderValue]>,
+}
+
+impl Rejection {
+    /// Copies the challenges: a header value of a response may keep the whole response alive.
+    pub(crate) fn new<'a>(
+        status: StatusCode,
+        challenges: impl IntoIterator<Item = &'a HeaderValue>,
+    ) -> Self {
+        let mut left = MOST_BYTES;
+        let challenges = challenges.into_iter().map_while(|value| {
+            left = left.checked_sub(value.len())?;
+            HeaderValue::from_bytes(value.as_bytes()).ok()
+        });
+        Self {
+            status,
+            challenges: challenges.collect(),
+        }
+    }
+
+    /// The status of the response.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The values of `WWW-Authenticate` (`Proxy-Authenticate` for a proxy), as the server sent them
+    /// (RFC 9110 §11.6.1): the first that take no more than 8 KiB together.
+    #[must_use]
+    pub fn challenges(&self) -> &[HeaderValue] {
+        &self.challenges
+    }
+}
+
+impl fmt::Debug for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejection")
+            .field("status", &self.status.as_u16())
+            .field("challenges", &self.challenges.len())
+            .finish()
+    }
+}
+
+/// Whether a server rejects a token, for all clones of the token.
+#[derive(Default)]
+pub(crate) struct Mark {
+    /// How often the mark was put on and taken off: odd while it is on.
+    count: AtomicU64,
+    said: Mutex<Option<Rejection>>,
+}
+
+/// A mark as a request saw it that was sent with a token marked already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SeenMark(u64);
+
+impl Mark {
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        is_on(self.count.load(Ordering::Acquire))
+    }
+
+    /// `None` if it is off.
+    #[inline]
+    pub(crate) fn seen(&self) -> Option<SeenMark> {
+        let count = self.count.load(Ordering::Acquire);
+        is_on(count).then_some(SeenMark(count))
+    }
+
+    /// What is said first about a token stays.
+    #[cold]
+    pub(crate) fn put_on(&self, said: Option<Rejection>) {
+        // The server's text is dropped without the lock.
+        let _unused = {
+            let mut kept = self.said.lock();
+            let count = self.count.load(Ordering::Acquire);
+            if is_on(count) {
+                said
+            } else {
+                self.count.store(count.wrapping_add(1), Ordering::Release);
+                std::mem::replace(&mut *kept, said)
+            }
+        };
+    }
+
+    /// Takes off the mark that was seen. A mark that was put on since stays.
+    #[cold]
+    pub(crate) fn take_off(&self, seen: SeenMark) {
+        let _unused = {
+            let mut kept = self.said.lock();
+            if self.count.load(Ordering::Acquire) == seen.0 {
+                self.count.store(seen.0.wrapping_add(1), Ordering::Release);
+                kept.take()
+            } else {
+                None
+            }
+        };
+    }
+
+    pub(crate) fn said(&self) -> Option<Rejection> {
+        let kept = self.said.lock();
+        kept.clone().filter(|_| self.is_on())
+    }
+}
+
+const fn is_on(count: u64) -> bool {
+    count % 2 == 1
+}
