@@ -7,7 +7,11 @@ use http::{
 };
 use http_auth::parser::ChallengeParser;
 
-use crate::{rejection::Rejection, token::BearerToken, trace};
+use crate::{
+    rejection::{Rejection, SeenMark},
+    token::BearerToken,
+    trace,
+};
 
 /// Whose challenge counts: the origin server's (RFC 9110 §11.6) or a proxy's (§11.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,32 @@ impl Challenger {
         rejected
     }
 
+    /// Takes `mark` off a token that was sent with it, if the response is a success.
+    #[cold]
+    pub(crate) fn accept(
+        self,
+        token: &BearerToken,
+        mark: SeenMark,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) {
+        if self.is_success(status, headers) {
+            token.accept(mark);
+        }
+    }
+
+    /// Whether a server that gives this response has accepted the token.
+    ///
+    /// A redirect, or an error of the client or the server, may come from somewhere that does not
+    /// look at the token. Over gRPC, the status of a call that was begun comes in trailers, unseen.
+    fn is_success(self, status: StatusCode, headers: &HeaderMap) -> bool {
+        let is_success = status.is_success()
+            || status == StatusCode::SWITCHING_PROTOCOLS
+            || status == StatusCode::NOT_MODIFIED;
+        let is_grpc_ok = || headers.get(&GRPC_STATUS).is_some_and(|code| code == "0");
+        is_success && (self != Self::Grpc || is_grpc_ok())
+    }
+
     #[inline]
     fn rejects_token(self, status: StatusCode, headers: &HeaderMap) -> bool {
         let refused = match self {
@@ -82,9 +112,10 @@ impl Challenger {
     }
 }
 
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
 /// The status of a gRPC response that is nothing but trailers ("Trailers-Only"): they are its headers.
 fn is_unauthenticated(status: StatusCode, headers: &HeaderMap) -> bool {
-    static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
     const UNAUTHENTICATED: &[u8] = b"16";
     const GRPC: &[u8] = b"application/grpc";
 

@@ -1,5 +1,7 @@
 //! The response, and before it the wait for a token: [`ResponseFuture`].
 
+mod slow_path;
+
 use std::{
     fmt,
     future::Future,
@@ -8,25 +10,27 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures::future::BoxFuture;
-use http::{HeaderName, Request, Response};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use self::slow_path::{HeldBack, Next, SlowPath, Unsent};
 use crate::{
     challenge::Challenger,
-    error::{BoxError, Error, SourceError},
-    source::{TokenFuture, TokenSource},
+    error::{BoxError, Error},
+    rules::{Auth, ResponseRules},
+    source::{PendingToken, TokenSource},
     token::BearerToken,
 };
 
 pin_project! {
-    /// Waits for the token if it has to, then for the response, and marks the token as rejected if
-    /// the response says so.
+    /// Waits for the token and the inner service if it has to, then for the response, and marks the
+    /// token as rejected if the response says so.
     ///
-    /// It is at most 32 bytes larger than the inner service's future, unless that is aligned to more
-    /// than 16, and may be dropped at any point: nothing is lost but this request. Once the token is
-    /// there, a poll costs what the inner future's does, and in the end a look at the status.
+    /// Dropping it at any point is safe: only this request is lost, and what it has reserved is given
+    /// back. It is at most 32 bytes larger than the inner service's future (more if that future is
+    /// aligned to more than 16). Once the request is sent, polling costs what polling the inner
+    /// future costs, plus a check of the response's status.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, B>
     where
@@ -38,6 +42,34 @@ pin_project! {
 }
 
 pin_project! {
+    // The states, and what leads from each to the next. `WaitingForResponse` is the fast path, where
+    // most requests begin and end. Every other state is in the box of `SlowPath`.
+    //
+    //                                 call
+    //           ┌──────────────────────┼─────────────────────────┐
+    //   refused, or the         the source has          token at hand,
+    //   source has failed       to wait                 or none to carry
+    //           │                      ▼                         │
+    //           │◄─── no token ── WaitingForToken ◄───────┐      │
+    //           │                      │ token            │      │
+    //           │                      ▼                  │      │
+    //           │◄─── failed ─── WaitingForService ───────┘      │
+    //           ▼                      │      ready, but the     │
+    //        NotSent                   │      token has ended:   │
+    //           │                      │      ask anew, once     │
+    //           │                      │ ready: call             │
+    //           ▼                      ▼                         │
+    //         error            WaitingForResponse ◄──────────────┘
+    //                             │           │
+    //                      not rejected    rejected: mark the token
+    //                             ▼   retry off │   │ retry on
+    //                         response ◄────────┘   ▼
+    //                             ▲         WaitingForReplacement
+    //                             └───────────────┘ (+ `TokenReplaced`, if the source has another token)
+    //
+    // `WaitingForToken` holds nothing of the inner service. From `WaitingForService` on, a request may
+    // hold a permit, a buffer slot or a connection. `WaitingForReplacement` holds the response, and
+    // with it the connection.
     #[project = StateProj]
     enum State<S, F, R, B> {
         WaitingForResponse {
@@ -45,38 +77,10 @@ pin_project! {
             response: F,
             sent: Option<Sent>,
         },
-        /// In one box, whichever it is, so that the usual state is small and dropped in few steps.
+        /// Boxed, so that the usual state is small and dropped in few steps.
         SlowPath { state: Box<SlowPath<S, R, B>> },
     }
 }
-
-/// What most requests never are.
-#[expect(clippy::large_enum_variant, reason = "it is in a box whichever it is")]
-enum SlowPath<S, R, B> {
-    WaitingForToken(Waiting<S, B>),
-    /// Only where rejected requests are to be retried.
-    WaitingForReplacement(HeldBack<R>),
-    /// The request was not sent. The error is taken by the first poll.
-    NotSent(Option<Error>),
-}
-
-/// What a request needs once its token is there.
-struct Waiting<S, B> {
-    token: BoxFuture<'static, Result<BearerToken, SourceError>>,
-    /// The service that was polled ready, so that what it reserved is used by this request; and
-    /// the request. `None` once the one has been called with the other.
-    call: Option<(S, Request<B>)>,
-    header: HeaderName,
-    response_rules: Option<Arc<ResponseRules>>,
-}
-
-/// What comes after a slow state.
-enum Next<F, R> {
-    Wait(F, Sent),
-    Answer(R),
-}
-
-type NextOrError<F, R> = Result<Next<F, R>, Error>;
 
 /// The token that a request carries, and what its response may mean for it.
 struct Sent {
@@ -84,38 +88,8 @@ struct Sent {
     response_rules: Option<Arc<ResponseRules>>,
 }
 
-/// A response that rejected its token, until the source has been asked for another.
-struct HeldBack<R> {
-    response: Option<R>,
-    rejected: BearerToken,
-    replacement: TokenFuture,
-}
-
-/// How responses are read if not as usual. In an `Arc`, it takes one word in each future.
-pub(crate) struct ResponseRules {
-    challenger: Challenger,
-    /// Where another token comes from, if rejected requests are to be retried.
-    replacements: Option<Arc<dyn TokenSource>>,
-}
-
-impl ResponseRules {
-    /// `None` is as usual: an origin server judges the token, and nothing is retried.
-    pub(crate) fn new(
-        challenger: Challenger,
-        replacements: Option<Arc<dyn TokenSource>>,
-    ) -> Option<Arc<Self>> {
-        let is_usual = challenger == Challenger::Origin && replacements.is_none();
-        (!is_usual).then(|| {
-            Arc::new(Self {
-                challenger,
-                replacements,
-            })
-        })
-    }
-}
-
-/// In the extensions of a response that rejected its token, if the source has another by now: the
-/// request is worth retrying.
+/// Response extension: the server rejected the token, and the source now has another token, so
+/// the request is worth sending again.
 ///
 /// Only there with [`BearerAuthLayer::retry_rejected`](crate::BearerAuthLayer::retry_rejected).
 #[derive(Clone, Copy, Debug)]
@@ -150,19 +124,20 @@ where
         })
     }
 
-    /// Waits for `token`, then sends the request through the service, which has been polled ready.
+    /// Waits for `token`, then for `inner`, and sends the request.
+    ///
+    /// `inner` is a clone of the inner service that holds no reservation.
     pub(crate) fn after_token(
-        token: BoxFuture<'static, Result<BearerToken, SourceError>>,
-        call: (S, Request<B>),
-        header: HeaderName,
-        response_rules: Option<Arc<ResponseRules>>,
-    ) -> Self {
-        Self::from(State::slow(SlowPath::WaitingForToken(Waiting {
-            token,
-            call: Some(call),
-            header,
-            response_rules,
-        })))
+        token: PendingToken,
+        inner: S,
+        request: Request<B>,
+        auth: Arc<Auth<dyn TokenSource>>,
+    ) -> Self
+    where
+        S: Clone,
+    {
+        let unsent = Unsent::new(token, inner, request, auth);
+        Self::from(State::slow(SlowPath::Unsent(unsent)))
     }
 
     #[cold]
@@ -230,16 +205,16 @@ where
         let replacements = sent
             .response_rules
             .as_ref()
-            .and_then(|s| s.replacements.as_ref());
+            .and_then(|rules| rules.replacements.as_ref());
         let Some(replacements) = replacements else {
             return Poll::Ready(Ok(response));
         };
         let replacement = replacements.token();
-        self.set(Self::slow(SlowPath::WaitingForReplacement(HeldBack {
-            response: Some(response),
-            rejected: sent.token,
+        self.set(Self::slow(SlowPath::WaitingForReplacement(HeldBack::new(
+            response,
+            sent.token,
             replacement,
-        })));
+        ))));
         self.poll_slow(cx)
     }
 
@@ -253,13 +228,13 @@ where
             return Poll::Ready(Err(Error::finished().into()));
         };
         match ready!(state.poll(cx)) {
-            Ok(Next::Wait(response, sent)) => {
+            Ok(Next::Sent(response, sent)) => {
                 let sent = Some(sent);
                 self.set(Self::WaitingForResponse { response, sent });
                 self.poll(cx)
             }
             Ok(Next::Answer(response)) => Poll::Ready(Ok(response)),
-            Err(error) => Poll::Ready(Err(error.into())),
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 }
@@ -271,52 +246,14 @@ impl<S, F, R, B> State<S, F, R, B> {
     }
 }
 
-impl<S, B, R> SlowPath<S, Response<R>, B>
-where
-    S: Service<Request<B>, Response = Response<R>>,
-{
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<NextOrError<S::Future, Response<R>>> {
-        let error = match self {
-            Self::WaitingForToken(waiting) => {
-                match (ready!(waiting.token.as_mut().poll(cx)), waiting.call.take()) {
-                    (Ok(token), Some((mut ready, mut request))) => {
-                        let value = token.header_value();
-                        request.headers_mut().insert(&waiting.header, value);
-                        let sent = Sent {
-                            token,
-                            response_rules: waiting.response_rules.take(),
-                        };
-                        return Poll::Ready(Ok(Next::Wait(ready.call(request), sent)));
-                    }
-                    (Err(error), _) => Error::no_token(error),
-                    (Ok(_), None) => Error::finished(),
-                }
-            }
-            Self::WaitingForReplacement(held_back) => {
-                let replacement = ready!(Pin::new(&mut held_back.replacement).poll(cx));
-                if let Some(mut response) = held_back.response.take() {
-                    if replacement.is_ok_and(|token| token.can_replace(&held_back.rejected)) {
-                        response.extensions_mut().insert(TokenReplaced);
-                    }
-                    return Poll::Ready(Ok(Next::Answer(response)));
-                }
-                Error::finished()
-            }
-            Self::NotSent(error) => error.take().unwrap_or_else(Error::finished),
-        };
-        *self = Self::NotSent(None);
-        Poll::Ready(Err(error))
-    }
-}
-
 impl Sent {
     #[inline]
     fn judge<B>(&self, response: &Response<B>) -> bool {
-        let challenger = match &self.response_rules {
-            None => Challenger::Origin,
-            Some(response_rules) => response_rules.challenger,
-        };
-        challenger.judge(&self.token, response.status(), response.headers())
+        let (status, headers) = (response.status(), response.headers());
+        match &self.response_rules {
+            None => Challenger::Origin.judge(&self.token, status, headers),
+            Some(response_rules) => response_rules.judge(&self.token, status, headers),
+        }
     }
 }
 
@@ -328,10 +265,6 @@ where
         let State::SlowPath { state } = &self.state else {
             return f.write_str("ResponseFuture(waiting for the response)");
         };
-        f.write_str(match **state {
-            SlowPath::WaitingForToken(_) => "ResponseFuture(waiting for a token)",
-            SlowPath::WaitingForReplacement(_) => "ResponseFuture(waiting for another token)",
-            SlowPath::NotSent(_) => "ResponseFuture(not sent)",
-        })
+        write!(f, "ResponseFuture({})", state.name())
     }
 }

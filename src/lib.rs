@@ -135,7 +135,8 @@ pub use crate::{
     source::{TokenFuture, TokenSource},
     sources::{
         Chain, EnvToken, FileToken, FileTokenBuilder, IntoSource, RefreshingToken,
-        RefreshingTokenBuilder, RotatingToken, SourceFn, StaticToken, first_of, source_fn,
+        RefreshingTokenBuilder, RotatingToken, SourceFn, SourceStatus, StaticToken, first_of,
+        source_fn,
     },
     token::{BearerToken, InvalidToken, InvalidTokenKind, TokenText},
 };

@@ -1,16 +1,106 @@
 //! What the sources that fetch share, [`RefreshingToken`](crate::RefreshingToken) and
 //! [`FileToken`](crate::FileToken).
 //!
-//! `policy` has the numbers, `machine` decides, `engine` carries the decisions out, `served` is the
-//! fast path, `attempt` is one fetch with its time limit, and `flight` lets many callers wait for the
-//! fetch.
+//! A fetch has one owner, and everybody else listens. `policy` has the numbers and `machine` decides,
+//! with `throttle` for what spaces fetches. `engine` carries the decisions out, and `served` is the
+//! fast path. `state` is what its lock guards. `owner` is the task that polls a fetch, `attempt` is one fetch with its time limit, `flight` lets many wait for it, `wait` is
+//! the wait of one request, and `keep_fresh` fetches without requests. `contain` ends foreign panics,
+//! `recursion` finds a fetch that waits for itself, and `waiters` holds wakers.
 
+mod answer;
 pub(crate) mod attempt;
 mod contain;
-pub(crate) mod engine;
+mod engine;
 mod flight;
+mod held;
+mod keep_fresh;
 mod machine;
+mod owner;
 pub(crate) mod policy;
 pub(crate) mod recursion;
 mod served;
+mod state;
+mod throttle;
+mod wait;
 pub(crate) mod waiters;
+
+use std::{future::Future, sync::Arc};
+
+pub(crate) use self::answer::Status;
+use self::{
+    attempt::FetchFn,
+    engine::{Core, Step, Wanted},
+    keep_fresh::KeepFresh,
+    policy::Policy,
+    wait::Wait,
+};
+use crate::{error::SourceError, runtime::Runtime, source::TokenFuture, token::BearerToken};
+
+/// A handle on a source that fetches.
+#[derive(Clone)]
+pub(crate) struct Refresher {
+    core: Arc<Core>,
+}
+
+impl Refresher {
+    pub(crate) fn new(
+        policy: Policy,
+        runtime: Arc<dyn Runtime>,
+        fetch_fn: FetchFn,
+        random: fastrand::Rng,
+    ) -> Self {
+        let core = Core::new(policy, runtime, fetch_fn, random);
+        Self {
+            core: Arc::new(core),
+        }
+    }
+
+    /// Starts with a token, as if it had been fetched now.
+    pub(crate) fn hold(&self, token: BearerToken) {
+        self.core.hold(token);
+    }
+
+    /// The token to use now. With a token at hand: one lock-free load, one read of a coarse clock, one
+    /// comparison and one reference count.
+    #[inline]
+    pub(crate) fn token(&self) -> TokenFuture {
+        match self.core.served() {
+            Some(token) => token.into(),
+            None => self.begin(Wanted::Token),
+        }
+    }
+
+    /// Fetches a token now, or joins the fetch that is under way.
+    pub(crate) fn refresh(&self) -> TokenFuture {
+        self.begin(Wanted::NewToken)
+    }
+
+    #[cold]
+    fn begin(&self, wanted: Wanted) -> TokenFuture {
+        match self.core.step(wanted, None) {
+            Step::Done(result) => TokenFuture::ready(result),
+            Step::Wait(awaited) => {
+                TokenFuture::boxed(Wait::new(Arc::clone(&self.core), wanted, awaited))
+            }
+        }
+    }
+
+    /// Forgets the token. Who waits for a fetch is told.
+    pub(crate) fn invalidate(&self) {
+        self.core.invalidate();
+    }
+
+    /// The token that may be served now, rejected or not.
+    pub(crate) fn usable(&self) -> Option<BearerToken> {
+        self.core.usable()
+    }
+
+    pub(crate) fn status(&self) -> Status<SourceError> {
+        self.core.status()
+    }
+
+    /// Keeps the token fresh until the last handle is gone.
+    pub(crate) fn keep_fresh(&self) -> impl Future<Output = ()> + Send + use<> {
+        KeepFresh::new(&self.core)
+    }
+}

@@ -10,6 +10,7 @@ use reqwest_middleware::{
 use crate::{
     error::{Error, SourceError},
     layer::BearerAuthLayer,
+    rejection::SeenMark,
     rules::{Rules, Verdict},
     source::TokenSource,
     token::BearerToken,
@@ -92,8 +93,9 @@ use crate::{
 /// `Policy::none()` does the same for every redirect. `https_only(true)` makes one to plaintext an
 /// error, and lets the token go to other https hosts.
 ///
-/// The 401 of another origin marks and retries nothing. A redirect that leads away and back arrives
-/// without the token, and the 401 that it earns there is taken for a rejection.
+/// The 401 of another origin marks and retries nothing, and its success takes no mark off. A redirect
+/// that leads away and back arrives without the token. A 401 there is taken for a rejection, and a
+/// success for an acceptance.
 #[async_trait]
 impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
     async fn handle(
@@ -126,8 +128,8 @@ impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
         let again = self.retries().then(|| request.try_clone()).flatten();
         let again = again.map(Box::new);
         rules.attach(request.headers_mut(), &token);
+        let sent = Sent::new(token, sent_to);
         let response = next.clone().run(request, extensions).await?;
-        let sent = Sent { token, to: sent_to };
         if !judge(rules, &sent, &response) {
             return Ok(response);
         }
@@ -141,7 +143,16 @@ impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
 /// A token, and where it was sent.
 struct Sent {
     token: BearerToken,
+    /// The mark that the token had then.
+    mark: Option<SeenMark>,
     to: Url,
+}
+
+impl Sent {
+    fn new(token: BearerToken, to: Url) -> Self {
+        let mark = token.seen_mark();
+        Self { token, mark, to }
+    }
 }
 
 impl<T: TokenSource> BearerAuthLayer<T> {
@@ -164,18 +175,27 @@ impl<T: TokenSource> BearerAuthLayer<T> {
         };
         drop(response);
         self.rules().attach(request.headers_mut(), &token);
+        let sent = Sent::new(token, rejected.to);
         let response = next.run(request, extensions).await?;
-        let sent = Sent { token, ..rejected };
         judge(self.rules(), &sent, &response);
         Ok(response)
     }
 }
 
-/// Marks the token if the response rejects it. A server to which a redirect led never saw the token.
+/// Marks the token if the response rejects it, and takes its mark off if the response is a success.
+/// A server to which a redirect led never saw the token.
 fn judge(rules: &Rules, sent: &Sent, response: &Response) -> bool {
     let is_here = *response.url() == sent.to || response.url().origin() == sent.to.origin();
     let (status, headers) = (response.status(), response.headers());
-    is_here && rules.challenger().judge(&sent.token, status, headers)
+    if !is_here {
+        return false;
+    }
+    let challenger = rules.challenger();
+    let is_rejected = challenger.judge(&sent.token, status, headers);
+    if let (false, Some(mark)) = (is_rejected, sent.mark) {
+        challenger.accept(&sent.token, mark, status, headers);
+    }
+    is_rejected
 }
 
 fn no_token(error: SourceError) -> MiddlewareError {

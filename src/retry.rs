@@ -1,4 +1,4 @@
-//! Retries a request whose token was rejected: [`RetryRejected`], a policy for Tower's `Retry`.
+//! Retries a request if its token was rejected: [`RetryRejected`], a policy for Tower's `Retry`.
 
 use std::{
     fmt,
@@ -13,8 +13,8 @@ use crate::future::TokenReplaced;
 /// A [`Policy`] that retries a request once, if a server rejected the token that was sent and the
 /// source has another.
 ///
-/// It goes above a [`BearerAuthLayer`](crate::BearerAuthLayer) with
-/// [`retry_rejected`](crate::BearerAuthLayer::retry_rejected), which tells it both.
+/// Place it above a [`BearerAuthLayer`](crate::BearerAuthLayer) with
+/// [`retry_rejected`](crate::BearerAuthLayer::retry_rejected), which reports both facts.
 ///
 /// ```
 /// use tower::{ServiceBuilder, retry::RetryLayer};
@@ -28,24 +28,35 @@ use crate::future::TokenReplaced;
 ///
 /// # Order
 ///
-/// Below that layer it retries nothing. What other layers do above it, between the two, or below the
-/// layer:
+/// Below that layer the policy retries nothing. This is what other layers do above the `Retry`,
+/// between the `Retry` and the `BearerAuthLayer`, and below both:
 ///
 /// | | above | between | below |
 /// |---|---|---|---|
 /// | `Timeout` | covers both tries | covers each try | covers each try |
 /// | … and the wait for the other token | yes | yes, and what timed out is not retried | no |
 /// | `ConcurrencyLimit` | one place for both tries | a place for each try | a place for each try |
-/// | … during the wait for the other token | is taken | is taken | is free |
+/// | … while a request waits for a token, its first or another | is taken | is taken | is free |
+/// | … which bounds how many requests wait | yes | yes | no |
+/// | … and lets a fetch through it | **no** | **no** | yes |
 /// | `LoadShed` | sheds no retry | may shed the retry | may shed the retry |
+/// | … while requests wait for a token | sheds nothing for them | sheds nothing for them | sheds nothing for them |
+/// | … when their token comes | sheds none of them | sheds none of them | may shed some of them |
 /// | `Buffer` | serves others during that wait | the same | the same |
-/// | `FollowRedirect` | retries one hop | retries the first hop, too | retries the first hop, too |
+/// | `FollowRedirect` | retries the rejected hop | retries from the first hop | retries from the first hop |
 /// | … the 401 of a foreign host, with `for_origin` | says nothing | says nothing | **marks the token** |
 ///
-/// So put a redirect follower above: elsewhere, a POST that a server has acted on is sent again
-/// because the page after it rejects the token. In each of these orders a request is retried at
-/// most once, and with [`for_origin`](crate::BearerAuthLayer::for_origin) no token goes to a foreign
-/// host, if a redirect follower below takes it off [as it has to](crate::BearerAuthLayer::for_origin).
+/// A request that waits for a token holds nothing below the layer, so a fetch may go through what is
+/// there. A limit above the layer is different: its places are taken by the requests that wait for
+/// the fetch. A `LoadShed` with such a limit below it does shed once the limit is full. A rejected
+/// response that is held back keeps its connection until the source has answered.
+///
+/// Put a redirect follower above the `Retry`. Anywhere else, a 401 from the redirect's target makes
+/// `Retry` send the first request again: a POST that the server has acted on is repeated.
+///
+/// In each of these orders a request is retried at most once. With
+/// [`for_origin`](crate::BearerAuthLayer::for_origin), no token goes to a foreign host if a redirect
+/// follower below drops the header [as it has to](crate::BearerAuthLayer::for_origin).
 ///
 /// # Bodies
 ///
@@ -93,7 +104,7 @@ impl<B: Clone> Default for RetryRejected<B> {
 }
 
 impl<B> RetryRejected<B> {
-    /// Retries those requests that `clone` gives a copy of. A streaming body has none.
+    /// Retries the requests that `clone` gives a copy of. A streaming body has none.
     #[must_use]
     pub fn with_clone(clone: fn(&Request<B>) -> Option<Request<B>>) -> Self {
         Self {

@@ -1,7 +1,9 @@
-//! The layer's settings, and what they say about a request: [`Rules`], [`Verdict`].
+//! The layer's settings, and what they say about a request: [`Rules`], [`Verdict`], [`Auth`].
+
+use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri,
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
     header::{AUTHORIZATION, PROXY_AUTHORIZATION},
     uri::Authority,
 };
@@ -9,8 +11,81 @@ use http::{
 use crate::{
     challenge::Challenger,
     origin::{InvalidOrigin, Origin, Scheme, is_local},
+    rejection::SeenMark,
+    source::TokenSource,
     token::BearerToken,
 };
+
+/// What all clones of a service share, and each request that waits for its token.
+pub(crate) struct Auth<T: ?Sized> {
+    pub(crate) rules: Rules,
+    pub(crate) response_rules: Option<Arc<ResponseRules>>,
+    /// The last field, so that a waiting request can have it as a `dyn TokenSource`.
+    pub(crate) source: T,
+}
+
+impl<T: ?Sized> Auth<T> {
+    /// How to read the response to a request that is sent with `token` now.
+    #[inline]
+    pub(crate) fn rules_for(&self, token: &BearerToken) -> Option<Arc<ResponseRules>> {
+        match token.seen_mark() {
+            None => self.response_rules.clone(),
+            Some(mark) => Some(self.rules_for_rejected(mark)),
+        }
+    }
+
+    #[cold]
+    fn rules_for_rejected(&self, mark: SeenMark) -> Arc<ResponseRules> {
+        let usual = self.response_rules.as_ref();
+        Arc::new(ResponseRules {
+            challenger: self.rules.challenger(),
+            replacements: usual.and_then(|rules| rules.replacements.clone()),
+            mark: Some(mark),
+        })
+    }
+}
+
+/// Settings that change how a response is read. Most layers have none, so a future holds one
+/// optional pointer.
+pub(crate) struct ResponseRules {
+    challenger: Challenger,
+    /// Where another token comes from, if rejected requests are to be retried.
+    pub(crate) replacements: Option<Arc<dyn TokenSource>>,
+    /// If the token was rejected before the request was sent: a success takes this mark off.
+    mark: Option<SeenMark>,
+}
+
+impl ResponseRules {
+    /// `None` is as usual: an origin server judges the token, and nothing is retried.
+    pub(crate) fn new(
+        challenger: Challenger,
+        replacements: Option<Arc<dyn TokenSource>>,
+    ) -> Option<Arc<Self>> {
+        let is_usual = challenger == Challenger::Origin && replacements.is_none();
+        (!is_usual).then(|| {
+            Arc::new(Self {
+                challenger,
+                replacements,
+                mark: None,
+            })
+        })
+    }
+
+    /// Marks the token if the response rejects it, takes a mark off if the response is a success,
+    /// and tells whether the response rejects the token.
+    pub(crate) fn judge(
+        &self,
+        token: &BearerToken,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> bool {
+        let is_rejected = self.challenger.judge(token, status, headers);
+        if let (false, Some(mark)) = (is_rejected, self.mark) {
+            self.challenger.accept(token, mark, status, headers);
+        }
+        is_rejected
+    }
+}
 
 /// What [`Rules`] say about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

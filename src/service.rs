@@ -1,7 +1,7 @@
-//! The service that puts a token on each request that may carry one: [`BearerAuth`].
+//! The service that puts the token on each request that may carry it: [`BearerAuth`].
 
 use std::{
-    fmt, mem,
+    fmt,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -11,38 +11,85 @@ use tower_service::Service;
 
 use crate::{
     error::{BoxError, Error},
-    future::{ResponseFuture, ResponseRules},
-    rules::{Rules, Verdict},
+    future::ResponseFuture,
+    rules::{Auth, ResponseRules, Rules, Verdict},
     source::{TokenSource, TokenState},
     trace,
 };
 
-/// Puts a bearer token on each request that may carry one. Made by
+/// Puts the bearer token on each request that may carry it. Made by
 /// [`BearerAuthLayer`](crate::BearerAuthLayer).
 ///
-/// A request waits for its token in the response future, not in `poll_ready`: so a timeout around
-/// this service covers the wait, and a load shedder does not shed while the first token is fetched.
-/// That is why the inner service has to be `Clone`; put one that is not under `tower::buffer`.
+/// A request waits for its token in the response future, not in `poll_ready`. A timeout around this
+/// service therefore covers the wait.
+///
+/// A request that waits holds nothing. It drops the service that was polled ready, with the permit,
+/// the buffer slot or the connection that `poll_ready` reserved, and keeps a clone. Once the token is
+/// there, it polls that clone ready and calls it. The source may therefore fetch through everything
+/// below this service, whatever its limits are, and requests that need no token go on meanwhile. If
+/// the token has expired or was rejected by the time that the clone is ready, the request asks the
+/// source once more.
+///
+/// A limit *above* this service keeps its permit while a request waits. It bounds how many requests
+/// wait, and a fetch must not pass it. Without such a limit nothing bounds how many requests wait: a
+/// load shedder above sheds none of them.
+///
+/// # Clone
+///
+/// The inner service has to be `Clone`, as for Tower's `Retry`, and a clone has to reserve nothing,
+/// as [`Service`] asks. hyper-util's client is `Clone`. Wrap any other service in `tower::buffer`.
+/// A bare HTTP/1 connection of hyper needs a few lines first that make it a service:
+///
+/// ```
+/// use std::task::{Context, Poll};
+///
+/// use futures::future::BoxFuture;
+/// use http::{Request, Response};
+/// use hyper::{body::Incoming, client::conn::http1::SendRequest};
+/// use tower::{Service, ServiceBuilder};
+/// use tower_bearer::{BearerAuthLayer, BearerToken, BoxError, StaticToken};
+///
+/// type Body = http_body_util::Empty<bytes::Bytes>;
+///
+/// struct Connection(SendRequest<Body>);
+///
+/// impl Service<Request<Body>> for Connection {
+///     type Response = Response<Incoming>;
+///     type Error = hyper::Error;
+///     type Future = BoxFuture<'static, hyper::Result<Response<Incoming>>>;
+///
+///     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+///         self.0.poll_ready(cx)
+///     }
+///
+///     fn call(&mut self, request: Request<Body>) -> Self::Future {
+///         Box::pin(self.0.send_request(request))
+///     }
+/// }
+///
+/// fn client(
+///     connection: SendRequest<Body>,
+///     token: BearerToken,
+/// ) -> impl Service<Request<Body>, Response = Response<Incoming>, Error = BoxError> + Clone {
+///     ServiceBuilder::new()
+///         .layer(BearerAuthLayer::new(StaticToken::new(token)))
+///         .buffer(8) // spawns a task: call this within a tokio runtime
+///         .service(Connection(connection))
+/// }
+/// ```
 ///
 /// # Cost
 ///
-/// With a token at hand, a call does not allocate, lock or clone the inner service: it costs what
-/// the source costs, two reference counts and the insertion of a header. With one that has to be
-/// waited for, it costs a clone of the inner service and one allocation.
+/// With a token at hand, a call does not allocate, lock or clone the inner service. It costs what
+/// the source costs, two reference counts and the insertion of a header. A request that waits for
+/// its token costs two clones of the inner service and an allocation.
 ///
 /// # Errors
 ///
 /// [`Error`] if the request was not sent, boxed; else the inner service's own error, untouched.
 pub struct BearerAuth<S, T> {
     inner: S,
-    auth: Arc<Auth<T>>,
-}
-
-/// What all clones of a service share.
-struct Auth<T> {
-    source: Arc<T>,
-    rules: Rules,
-    response_rules: Option<Arc<ResponseRules>>,
+    auth: Arc<Auth<Arc<T>>>,
 }
 
 impl<S, T> BearerAuth<S, T> {
@@ -54,9 +101,9 @@ impl<S, T> BearerAuth<S, T> {
     ) -> Self {
         let response_rules = ResponseRules::new(rules.challenger(), replacements);
         let auth = Arc::new(Auth {
-            source,
             rules,
             response_rules,
+            source,
         });
         Self { inner, auth }
     }
@@ -71,7 +118,7 @@ impl<S, T> BearerAuth<S, T> {
         &mut self.inner
     }
 
-    /// The inner service, without this one around it.
+    /// Takes the inner service out.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -81,7 +128,7 @@ impl<S, T, B, R> Service<Request<B>> for BearerAuth<S, T>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
-    T: TokenSource,
+    T: TokenSource + 'static,
 {
     type Response = Response<R>;
     type Error = BoxError;
@@ -94,11 +141,7 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let Auth {
-            source,
-            rules,
-            response_rules,
-        } = &*self.auth;
+        let Auth { source, rules, .. } = &*self.auth;
         // Before the source is asked: a request that may not carry a token must not cost a fetch.
         match rules.verdict(request.uri(), request.headers()) {
             Verdict::Carry => {}
@@ -111,37 +154,37 @@ where
         match source.token().into_state() {
             TokenState::Ready(Ok(token)) => {
                 rules.attach(request.headers_mut(), &token);
-                let response_rules = response_rules.clone();
+                let response_rules = self.auth.rules_for(&token);
                 let response = self.inner.call(request);
                 ResponseFuture::with_token(response, token, response_rules)
             }
             TokenState::Ready(Err(error)) => not_sent(&mut self.inner, Error::no_token(error)),
             TokenState::Pending(token) => {
-                // The clone has not been polled ready and may never be; the service that has must
-                // serve this request.
-                let clone = self.inner.clone();
-                let ready = mem::replace(&mut self.inner, clone);
-                let call = (ready, request);
-                ResponseFuture::after_token(
-                    token,
-                    call,
-                    rules.header.clone(),
-                    response_rules.clone(),
-                )
+                release(&mut self.inner);
+                let (inner, auth) = (self.inner.clone(), Arc::clone(&self.auth));
+                ResponseFuture::after_token(token, inner, request, auth)
             }
         }
     }
 }
 
-/// Ends a request before the inner service is called, and gives back what that service reserved
-/// when it was polled ready: nobody may use this one again for a long time. A clone reserves nothing.
+/// Fails a request that never reaches the inner service.
 #[cold]
 fn not_sent<S, B>(inner: &mut S, error: Error) -> ResponseFuture<S, B>
 where
     S: Service<Request<B>> + Clone,
 {
-    *inner = inner.clone();
+    release(inner);
     ResponseFuture::not_sent(error)
+}
+
+/// Gives back what the inner service has reserved.
+///
+/// `poll_ready` may have reserved a permit or a buffer slot, which only `call` or a drop releases.
+/// So this drops the service and keeps a clone, which holds no reservation.
+#[cold]
+fn release<S: Clone>(inner: &mut S) {
+    *inner = inner.clone();
 }
 
 impl<S: Clone, T> Clone for BearerAuth<S, T> {

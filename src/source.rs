@@ -14,10 +14,11 @@ use crate::{error::SourceError, token::BearerToken};
 
 /// Hands out the token to use now, or a future of it.
 ///
-/// `token` is called once for each request, and where rejected requests are retried once more for
-/// each of those. It is called from many threads at a time: it must not block, and it should not hold
-/// a lock for longer than it takes to copy a pointer.
-/// A future that it returns may be dropped at any point: that must not lose a token for anybody else.
+/// `token` is called once per request, once more per rejected request if the layer retries them, and
+/// once more if a token ended while its request waited for the inner service. It is called from many
+/// threads at a time: it must not block, and it should not hold a lock for longer than it takes to copy
+/// a pointer. The future may be dropped at any point. Dropping it must not affect other callers.
+///
 /// A source that can get another token looks at [`BearerToken::is_rejected`] before it hands one
 /// out again.
 ///
@@ -71,8 +72,11 @@ pub struct TokenFuture {
 /// Lets the service act on a token at hand without polling.
 pub(crate) enum TokenState {
     Ready(Result<BearerToken, SourceError>),
-    Pending(BoxFuture<'static, Result<BearerToken, SourceError>>),
+    Pending(PendingToken),
 }
+
+/// A token that has to be waited for.
+pub(crate) type PendingToken = BoxFuture<'static, Result<BearerToken, SourceError>>;
 
 impl TokenFuture {
     /// An answer that is there already. Costs no allocation.

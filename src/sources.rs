@@ -13,7 +13,7 @@ pub use self::{
     env::EnvToken,
     file::{FileToken, FileTokenBuilder},
     function::{SourceFn, source_fn},
-    refreshing::{RefreshingToken, RefreshingTokenBuilder},
+    refreshing::{RefreshingToken, RefreshingTokenBuilder, SourceStatus},
     rotating::RotatingToken,
     static_token::StaticToken,
 };

@@ -1,44 +1,242 @@
-//! One try to get a token: the user's future, ended at its time limit, and without its panics.
+//! One fetch: the user's future with a time limit, without its panics, and with signs of life.
 
-use std::{mem, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
-
-use futures::{
-    channel::oneshot,
-    future::{BoxFuture, Either, FutureExt, select},
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
-use crate::{error::SourceError, runtime::Runtime, token::BearerToken, trace};
+use futures::future::BoxFuture;
 
-/// Makes a fetch. Called when the fetch is first polled.
-pub(crate) type Fetch =
-    dyn Fn() -> BoxFuture<'static, Result<BearerToken, SourceError>> + Send + Sync;
+use super::{
+    contain::{Contained, contain},
+    recursion::{self, SourceId},
+    waiters::Waiters,
+};
+use crate::{
+    error::{BoxError, SourceError},
+    runtime::Runtime,
+    sync::Mutex,
+    token::BearerToken,
+    trace,
+};
 
-/// Ends after `timeout`, or when the sender of `cancelled` is gone.
-pub(crate) async fn attempt(
-    fetch: Arc<Fetch>,
-    runtime: Arc<dyn Runtime>,
-    timeout: Duration,
-    cancelled: oneshot::Receiver<()>,
-) -> Result<BearerToken, SourceError> {
-    let attempt = async move {
-        let fetched = async move {
-            trace::fetch_started();
-            fetch().await
+/// The user's function, with a future for what it returns.
+type Call =
+    dyn FnMut(Option<BearerToken>) -> BoxFuture<'static, Result<BearerToken, SourceError>> + Send;
+
+/// The user's function that fetches a token. It need not be `Sync`, and it may have state.
+pub(crate) struct FetchFn {
+    /// `None` while it is called: no lock is held across a foreign call.
+    function: Mutex<Option<Box<Call>>>,
+    /// Fetches that overlap, as after a loss, and found the function in use.
+    waiters: Waiters,
+}
+
+impl FetchFn {
+    pub(crate) fn new<F, Fut, E>(mut fetch: F) -> Self
+    where
+        F: FnMut(Option<BearerToken>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<BearerToken, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let function = move |previous| -> BoxFuture<'static, _> {
+            let mut fetch = Some(Box::pin(fetch(previous)));
+            Box::pin(poll_fn(move |cx| {
+                let Some(running) = &mut fetch else {
+                    return Poll::Pending;
+                };
+                let result = ready!(running.as_mut().poll(cx));
+                // A panic in its `Drop` does not cost the token that it gave.
+                let ended = fetch.take();
+                let _ = contain(|| drop(ended));
+                Poll::Ready(result.map_err(SourceError::failed))
+            }))
         };
-        let limit = async move {
-            let given_up = select(runtime.sleep(timeout), cancelled);
-            given_up.await;
-        };
-        match select(pin!(fetched), pin!(limit)).await {
-            Either::Left((result, _)) => result,
-            Either::Right(((), _)) => Err(SourceError::timed_out(timeout)),
+        Self {
+            function: Mutex::new(Some(Box::new(function))),
+            waiters: Waiters::default(),
         }
-    };
-    // A panic must not tear down whoever happens to poll.
-    let result = AssertUnwindSafe(attempt).catch_unwind().await;
-    result.unwrap_or_else(|payload| {
-        // Its `Drop` may panic in turn.
-        mem::forget(payload);
-        Err(SourceError::panicked())
-    })
+    }
+
+    async fn call(
+        self: Arc<Self>,
+        previous: Option<BearerToken>,
+    ) -> Result<BearerToken, SourceError> {
+        let function = self.take().await;
+        // Puts the function back also if it panics.
+        let mut borrowed = Borrowed {
+            function: Some(function),
+            owner: &self,
+        };
+        let fetched = match &mut borrowed.function {
+            Some(function) => function(previous),
+            // Not reached.
+            None => return Err(SourceError::panicked()),
+        };
+        drop(borrowed);
+        fetched.await
+    }
+
+    async fn take(&self) -> Box<Call> {
+        let mut place = None;
+        let function = poll_fn(|cx| {
+            // First, so that a function that is put back from here on wakes this fetch.
+            self.waiters.enter(&mut place, cx.waker());
+            match self.function.lock().take() {
+                Some(function) => Poll::Ready(function),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+        if let Some(place) = place {
+            self.waiters.leave(place);
+        }
+        function
+    }
+}
+
+struct Borrowed<'a> {
+    function: Option<Box<Call>>,
+    owner: &'a FetchFn,
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        *self.owner.function.lock() = self.function.take();
+        self.owner.waiters.wake_all();
+    }
+}
+
+/// The signs of life of a fetch that a runtime has taken.
+#[derive(Default)]
+pub(super) struct Life {
+    beats: AtomicU32,
+    /// The fetch is about to be given to a runtime: what measures time has to be taken from there.
+    moves: AtomicBool,
+}
+
+impl Life {
+    pub(super) fn beats(&self) -> u32 {
+        self.beats.load(Ordering::Relaxed)
+    }
+
+    /// Has the next poll take its timers from the runtime that it is in.
+    pub(super) fn moves(&self) {
+        self.moves.store(true, Ordering::Release);
+    }
+}
+
+/// How often a fetch shows a sign of life.
+pub(super) fn beat(timeout: Duration) -> Duration {
+    Duration::from_secs(1).min(timeout / 10)
+}
+
+/// What one fetch needs.
+pub(super) struct Attempt {
+    pub(super) fetch_fn: Arc<FetchFn>,
+    pub(super) previous: Option<BearerToken>,
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) timeout: Duration,
+    pub(super) source: SourceId,
+    pub(super) life: Arc<Life>,
+}
+
+impl Attempt {
+    /// Ends at the time limit, if anything measures time.
+    pub(super) async fn run(self) -> Result<BearerToken, SourceError> {
+        let Self {
+            fetch_fn,
+            previous,
+            runtime,
+            timeout,
+            source,
+            life,
+        } = self;
+        let _ = contain(trace::fetch_started);
+        let mut timers = Timers::new(&*runtime, timeout);
+        let mut fetched = Contained::new(Box::pin(fetch_fn.call(previous)));
+        poll_fn(|cx| {
+            if life.moves.swap(false, Ordering::Acquire) {
+                timers.renew(&*runtime);
+            }
+            let polled = {
+                let _within = recursion::enter(source);
+                Pin::new(&mut fetched).poll(cx)
+            };
+            // Before the limit: a token that came while the process was frozen is a token.
+            if let Poll::Ready(result) = polled {
+                return Poll::Ready(result.unwrap_or_else(|_| Err(SourceError::panicked())));
+            }
+            if timers.poll_beat(cx, &*runtime) {
+                life.beats.fetch_add(1, Ordering::Relaxed);
+            }
+            match timers.poll_limit(cx) {
+                Poll::Ready(()) => Poll::Ready(Err(SourceError::timed_out(timeout))),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+/// What measures the time of a fetch. Made where the fetch is polled: a timer belongs to a runtime.
+struct Timers {
+    begun: Instant,
+    timeout: Duration,
+    limit: Contained<()>,
+    beat: Contained<()>,
+}
+
+impl Timers {
+    fn new(runtime: &dyn Runtime, timeout: Duration) -> Self {
+        Self {
+            begun: runtime.now(),
+            timeout,
+            limit: timer(runtime, timeout),
+            beat: timer(runtime, beat(timeout)),
+        }
+    }
+
+    fn renew(&mut self, runtime: &dyn Runtime) {
+        let passed = runtime.now().saturating_duration_since(self.begun);
+        let left = self.timeout.saturating_sub(passed);
+        self.limit = timer(runtime, left);
+        self.beat = timer(runtime, beat(self.timeout));
+    }
+
+    fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        poll_timer(&mut self.limit, cx)
+    }
+
+    /// Whether it is time for a sign of life. Then sets the timer for the next.
+    fn poll_beat(&mut self, cx: &mut Context<'_>, runtime: &dyn Runtime) -> bool {
+        if poll_timer(&mut self.beat, cx).is_pending() {
+            return false;
+        }
+        self.beat = timer(runtime, beat(self.timeout));
+        if poll_timer(&mut self.beat, cx).is_ready() {
+            // Time jumps. The next poll goes on from here, and others get their turn before.
+            self.beat = timer(runtime, beat(self.timeout));
+            cx.waker().wake_by_ref();
+        }
+        true
+    }
+}
+
+/// A timer whose panics end in it, as where a runtime has no timer: then nothing measures time.
+pub(super) fn timer(runtime: &dyn Runtime, duration: Duration) -> Contained<()> {
+    contain(|| runtime.sleep(duration)).map_or_else(|_| Contained::pending(), Contained::new)
+}
+
+pub(super) fn poll_timer(timer: &mut Contained<()>, cx: &mut Context<'_>) -> Poll<()> {
+    match Pin::new(timer).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(()),
+        _ => Poll::Pending,
+    }
 }

@@ -1,391 +1,349 @@
-//! What carries the machine's decisions out: it holds the token, runs the fetch, and lets callers
-//! wait for it.
+//! What carries the machine's decisions out: it holds the token, begins fetches, and lets requests
+//! wait for them. [`Core`] is what all handles on a source share.
 //!
-//! One lock guards the machine and the token. It is held to decide and to store, never while
-//! anything is polled, spawned or awaited. The hot path does not take it.
+//! One lock guards the machine and the fetch under way. It is held to decide and to store, never
+//! while foreign code runs: not while a clock is read, a task is spawned, a future is polled, or
+//! something of the user's is dropped. The fast path does not take it.
 
 use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
-
-use futures::{
-    channel::oneshot,
-    future::{BoxFuture, FutureExt},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use super::{
-    attempt::{Fetch, attempt},
-    flight::Flight,
-    machine::{Answer, FetchId, Machine, Now, Refusal},
+    answer::{Answer, FetchId, Now, Status},
+    attempt::{Attempt, FetchFn, Life},
+    contain::contain,
+    flight::{End, Flight},
+    machine::Machine,
+    owner::task,
     policy::Policy,
+    recursion::{self, SourceId},
     served::Served,
+    state::{Displaced, State, UnderWay},
+    wait::Awaited,
+    waiters::Waiters,
 };
 use crate::{
-    error::SourceError,
+    error::{SourceError, SourceErrorKind},
     runtime::Runtime,
-    source::TokenFuture,
-    sync::{Mutex, MutexGuard},
+    sync::Mutex,
     token::BearerToken,
     trace,
 };
 
-/// A source that fetches. A clone is another handle; the last one stops what runs in the background.
-#[derive(Clone)]
-pub(crate) struct Engine {
-    core: Arc<Core>,
-}
-
-struct Core {
+/// What the handles, the waiters and, weakly, the fetches of a source share.
+pub(super) struct Core {
     served: Served,
     runtime: Arc<dyn Runtime>,
-    fetch: Arc<Fetch>,
+    fetch_fn: Arc<FetchFn>,
     fetch_timeout: Duration,
+    source: SourceId,
     state: Mutex<State>,
+    /// Woken when there may be something new to wait for, and when the last handle is gone.
+    changed: Arc<Waiters>,
 }
 
-struct State {
-    machine: Machine<BearerToken, SourceError>,
-    under_way: Option<UnderWay>,
-    random: fastrand::Rng,
+/// What a caller wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// The token to use now.
+    Token,
+    /// A new token, whether or not there is a good token.
+    NewToken,
 }
 
-/// The fetch under way.
-struct UnderWay {
-    id: FetchId,
-    fetch: Flight<Result<BearerToken, SourceError>>,
-    /// Gone when nobody polls the fetch of his own accord. Then the next caller sees to it.
-    driver: Weak<Driver>,
-    /// Ends the fetch when it is dropped.
-    _cancel: oneshot::Sender<()>,
+/// What a caller is to do.
+pub(super) enum Step {
+    Done(Result<BearerToken, SourceError>),
+    Wait(Awaited),
 }
 
-/// Held by the background task, or by the one caller who drives the fetch.
-struct Driver;
-
-/// A fetch that is to be driven, in the background or else by the caller.
-struct Duty {
-    fetch: Flight<Result<BearerToken, SourceError>>,
-    driver: Arc<Driver>,
-}
-
-/// A fetch to wait for, and what is held meanwhile by who drives it.
-type Wait = (
-    Flight<Result<BearerToken, SourceError>>,
-    Option<Arc<Driver>>,
-);
-
-enum Decision {
-    Token(BearerToken),
-    Wait(Flight<Result<BearerToken, SourceError>>),
-    Fail(SourceError),
-}
-
-impl Engine {
-    pub(crate) fn new(
+impl Core {
+    pub(super) fn new(
         policy: Policy,
         runtime: Arc<dyn Runtime>,
-        fetch: Arc<Fetch>,
+        fetch_fn: FetchFn,
         random: fastrand::Rng,
     ) -> Self {
         Self {
-            core: Arc::new(Core {
-                served: Served::nothing(),
-                runtime,
-                fetch,
-                fetch_timeout: policy.fetch_timeout,
-                state: Mutex::new(State {
-                    machine: Machine::new(policy),
-                    under_way: None,
-                    random,
-                }),
+            served: Served::nothing(),
+            runtime,
+            fetch_fn: Arc::new(fetch_fn),
+            fetch_timeout: policy.fetch_timeout,
+            source: SourceId::new(),
+            state: Mutex::new(State {
+                machine: Machine::new(policy),
+                under_way: None,
+                random,
             }),
+            changed: Arc::default(),
         }
     }
 
     /// Starts with a token, as if it had been fetched now.
-    pub(crate) fn hold(&self, token: BearerToken) {
-        let mut guard = self.core.lock();
-        let state = &mut *guard;
-        let (now, expiry) = (self.core.now(), token.expiry());
-        state.machine.hold(now, token, expiry, state.random.f64());
-        self.core.served.withdraw();
-    }
-
-    /// The token to use now. With one at hand: one lock-free load, one read of a coarse clock, one
-    /// comparison and one reference count.
-    #[inline]
-    pub(crate) fn token(&self) -> TokenFuture {
-        if let Some(token) = self.core.served.token(&*self.core.runtime) {
-            return token.into();
-        }
-        self.ask()
-    }
-
-    #[cold]
-    fn ask(&self) -> TokenFuture {
-        match self.result_or_wait() {
-            Ok(result) => TokenFuture::ready(result),
-            Err(wait) => self.wait(wait),
-        }
-    }
-
-    fn result_or_wait(&self) -> Result<Result<BearerToken, SourceError>, Wait> {
-        let (decision, duty) = self.core.decide();
-        let duty = duty.and_then(|duty| duty.delegate(&*self.core.runtime));
-        match (decision, duty) {
-            (Decision::Fail(error), _) => {
-                trace::backing_off(error.kind(), error.retry_after());
-                Ok(Err(error))
-            }
-            (Decision::Token(token), None) => Ok(Ok(token)),
-            // Nothing runs in the background, so one caller has to wait although there is a token.
-            (Decision::Token(_), Some(duty)) => Err((duty.fetch, Some(duty.driver))),
-            (Decision::Wait(fetch), duty) => Err((fetch, duty.map(|duty| duty.driver))),
-        }
-    }
-
-    fn wait(&self, mut wait: Wait) -> TokenFuture {
-        // The wait keeps the source alive: a service may be dropped while its last request waits.
-        let engine = self.clone();
-        TokenFuture::boxed(async move {
-            loop {
-                let (fetch, driver) = wait;
-                let result = fetch.await;
-                drop(driver);
-                match result {
-                    Ok(token) if engine.core.is_good(&token) => return Ok(token),
-                    // It is over since: the waiter was not polled for so long. Not `token`, whose
-                    // wait would be within this one, and so on.
-                    Ok(_) => match engine.result_or_wait() {
-                        Ok(result) => return result,
-                        Err(next) => wait = next,
-                    },
-                    Err(error) => return engine.core.usable().ok_or(error),
-                }
-            }
-        })
-    }
-
-    /// Fetches a token now, or joins the fetch that is under way.
-    pub(crate) fn refresh(&self) -> TokenFuture {
-        let (fetch, duty) = self.core.refresh();
-        let duty = duty.and_then(|duty| duty.delegate(&*self.core.runtime));
-        let engine = self.clone();
-        TokenFuture::boxed(async move {
-            let result = fetch.await;
-            drop(duty);
-            match result {
-                Ok(token) if !engine.core.is_good(&token) => engine.token().await,
-                result => result,
-            }
-        })
-    }
-
-    /// Forgets the token.
-    pub(crate) fn invalidate(&self) {
-        // Dropped after the lock is free, since it holds the user's error.
-        let _last_error;
-        let mut state = self.core.lock();
-        _last_error = state.machine.last_error();
-        state.machine.invalidate();
-        self.core.served.withdraw();
-    }
-
-    /// The token that may be served now, rejected or not.
-    pub(crate) fn usable(&self) -> Option<BearerToken> {
-        self.core.usable()
-    }
-}
-
-impl Duty {
-    /// Has the fetch driven in the background. Gives it back if the runtime cannot.
-    fn delegate(self, runtime: &dyn Runtime) -> Option<Self> {
-        let Self { fetch, driver } = self;
-        let (background, held) = (fetch.clone(), Arc::clone(&driver));
-        let task = async move {
-            let _result = background.await;
-            drop(held);
+    pub(super) fn hold(&self, token: BearerToken) {
+        let now = self.now();
+        let lifetime = token.lifetime(now.monotonic, now.wall);
+        let _displaced = {
+            let mut state = self.state.lock();
+            let random = state.random.f64();
+            let displaced = state.machine.hold(now, token, lifetime, random);
+            (displaced, self.served.withdraw())
         };
-        match runtime.spawn(task.boxed()) {
-            Ok(()) => None,
-            Err(_) => Some(Self { fetch, driver }),
+    }
+
+    /// The token that requests take without a question.
+    #[inline]
+    pub(super) fn served(&self) -> Option<BearerToken> {
+        self.served.token(&*self.runtime)
+    }
+
+    /// Rejects the token that is held, and forgets it. Who waits for a fetch is told.
+    pub(super) fn invalidate(&self) {
+        let (_displaced, held, under_way) = {
+            let mut state = self.state.lock();
+            let (held, displaced) = state.machine.invalidate();
+            let under_way = state.under_way.clone();
+            ((displaced, self.served.withdraw()), held, under_way)
+        };
+        if let Some(held) = held {
+            held.reject();
         }
-    }
-}
-
-impl Core {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+        if let Some(under_way) = under_way {
+            under_way.flight.invalidate();
+        }
+        self.changed.wake_all();
     }
 
-    /// Read under the lock, so that the machine never sees time go back.
-    fn now(&self) -> Now {
+    pub(super) fn status(&self) -> Status<SourceError> {
+        let now = self.now();
+        self.state.lock().machine.status(now)
+    }
+
+    /// Woken when there may be something new to wait for, and when the last handle is gone.
+    pub(super) fn changed(&self) -> &Arc<Waiters> {
+        &self.changed
+    }
+
+    pub(super) fn runtime(&self) -> &Arc<dyn Runtime> {
+        &self.runtime
+    }
+
+    pub(super) fn fetch_timeout(&self) -> Duration {
+        self.fetch_timeout
+    }
+
+    pub(super) fn now(&self) -> Now {
         Now {
             monotonic: self.runtime.now(),
             wall: self.runtime.system_now(),
         }
     }
 
-    /// Whether it is the token that is held, and may be served.
-    fn is_good(&self, token: &BearerToken) -> bool {
+    /// The time, or `at_least`, which a timer has measured, if that is later.
+    fn now_at_least(&self, at_least: Option<Instant>) -> Now {
+        let mut now = self.now();
+        now.monotonic = at_least.map_or(now.monotonic, |at| at.max(now.monotonic));
+        now
+    }
+
+    /// Whether it is the token that is held, and may be served without a question.
+    pub(super) fn is_good(&self, token: &BearerToken) -> bool {
         !token.is_rejected() && self.usable().is_some_and(|held| held.is_same(token))
     }
 
-    fn usable(&self) -> Option<BearerToken> {
-        let mut state = self.lock();
+    /// The token that may be served now, rejected or not.
+    pub(super) fn usable(&self) -> Option<BearerToken> {
         let now = self.now();
-        state.machine.usable(now).cloned()
+        let (usable, _displaced) = self.state.lock().machine.usable(now);
+        usable
     }
 
-    fn decide(self: &Arc<Self>) -> (Decision, Option<Duty>) {
-        // Dropped after the lock is free, since it holds the user's future and error.
-        let _given_up;
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let now = self.now();
-        _given_up = self.give_up_overdue(state, now);
-        match state.machine.ask(now, BearerToken::is_rejected) {
-            Answer::Serve {
-                token,
-                until,
-                despite_rejection,
-                fetch,
-            } => {
-                self.served.publish(token.clone(), until, despite_rejection);
-                let duty = fetch.and_then(|id| self.see_to(state, id).1);
-                (Decision::Token(token), duty)
-            }
-            Answer::Wait { fetch } => {
-                self.served.withdraw();
-                let (fetch, duty) = self.see_to(state, fetch);
-                (Decision::Wait(fetch), duty)
-            }
-            Answer::BackOff { error, retry_in } => {
-                self.served.withdraw();
-                let error = SourceError::backing_off(&error, retry_in);
-                (Decision::Fail(error), None)
-            }
-        }
-    }
-
-    fn refresh(self: &Arc<Self>) -> (Flight<Result<BearerToken, SourceError>>, Option<Duty>) {
-        let _given_up;
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let now = self.now();
-        _given_up = self.give_up_overdue(state, now);
-        let id = state.machine.refresh(now);
-        self.see_to(state, id)
-    }
-
-    /// The fetch, begun if the machine has just named it; and whether the caller has to drive it.
-    fn see_to(
-        self: &Arc<Self>,
-        state: &mut State,
-        id: FetchId,
-    ) -> (Flight<Result<BearerToken, SourceError>>, Option<Duty>) {
-        if let Some(under_way) = state
-            .under_way
-            .as_mut()
-            .filter(|under_way| under_way.id == id)
-        {
-            let fetch = under_way.fetch.clone();
-            if under_way.driver.strong_count() > 0 {
-                return (fetch, None);
-            }
-            let driver = Arc::new(Driver);
-            under_way.driver = Arc::downgrade(&driver);
-            return (fetch.clone(), Some(Duty { fetch, driver }));
-        }
-        let driver = Arc::new(Driver);
-        let (cancel, cancelled) = oneshot::channel();
-        let fetch = Flight::new(self.begin(id, cancelled));
-        state.under_way = Some(UnderWay {
-            id,
-            fetch: fetch.clone(),
-            driver: Arc::downgrade(&driver),
-            _cancel: cancel,
-        });
-        (fetch.clone(), Some(Duty { fetch, driver }))
-    }
-
-    /// Holds the core weakly, so that a fetch in the background does not keep the source alive.
-    fn begin(
-        self: &Arc<Self>,
-        id: FetchId,
-        cancelled: oneshot::Receiver<()>,
-    ) -> BoxFuture<'static, Result<BearerToken, SourceError>> {
-        let core = Arc::downgrade(self);
-        let fetch = Arc::clone(&self.fetch);
-        let runtime = Arc::clone(&self.runtime);
-        let attempt = attempt(fetch, runtime, self.fetch_timeout, cancelled);
-        let finished = attempt.map(move |result| match core.upgrade() {
-            Some(core) => core.finish(id, result),
-            None => result,
-        });
-        finished.boxed()
-    }
-
-    fn finish(
+    /// What a caller gets whose fetch failed.
+    pub(super) fn fall_back(
         &self,
-        id: FetchId,
-        result: Result<BearerToken, SourceError>,
+        wanted: Wanted,
+        error: SourceError,
     ) -> Result<BearerToken, SourceError> {
-        let result = self.take_in(id, result);
+        let may = wanted == Wanted::Token && error.kind() != SourceErrorKind::Invalidated;
+        may.then(|| self.usable()).flatten().ok_or(error)
+    }
+
+    /// Asks the machine, and begins the fetch that the machine wants.
+    pub(super) fn step(self: &Arc<Self>, wanted: Wanted, at_least: Option<Instant>) -> Step {
+        self.end_overdue(at_least);
+        let step = self.decide(wanted, self.now_at_least(at_least));
+        // The fetch runs within this call, and would wait for itself.
+        if matches!(step, Step::Wait(_)) && recursion::is_within(self.source) {
+            return Step::Done(Err(SourceError::recursive()));
+        }
+        if let Step::Done(Err(error)) = &step {
+            let _ = contain(|| trace::backing_off(error.kind(), error.retry_after()));
+        }
+        step
+    }
+
+    fn decide(self: &Arc<Self>, wanted: Wanted, now: Now) -> Step {
+        let (answer, fetch, _displaced) = {
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
+            let (answer, displaced) = match wanted {
+                Wanted::Token => state.machine.ask(now, BearerToken::is_rejected),
+                Wanted::NewToken => {
+                    let (fetch, until) = state.machine.refresh(now);
+                    (Answer::Wait { fetch, until }, Displaced::default())
+                }
+            };
+            let id = match &answer {
+                Answer::Serve { fetch, .. } => *fetch,
+                Answer::Wait { fetch, .. } => Some(*fetch),
+                Answer::BackOff { .. } => None,
+            };
+            let fetch = id.map(|id| self.join_or_begin(state, id));
+            let served = match &answer {
+                Answer::Serve {
+                    token,
+                    until,
+                    despite_rejection,
+                    ..
+                } => self
+                    .served
+                    .publish(token.clone(), *until, *despite_rejection),
+                // A token that is waited for is published by the next caller. Others take a good
+                // token meanwhile only if the machine says so.
+                Answer::Wait { .. } | Answer::BackOff { .. } => self.served.withdraw(),
+            };
+            (answer, fetch, (displaced, served))
+        };
+        if let Some(under_way) = &fetch {
+            under_way.flight.launch(&*self.runtime);
+        }
+        match (answer, fetch) {
+            (Answer::Wait { until, .. }, Some(under_way)) => {
+                Step::Wait(under_way.until(until, now))
+            }
+            // Nothing runs in the background: one caller has to wait although there is a token.
+            (Answer::Serve { .. }, Some(under_way)) if under_way.flight.is_unattended() => {
+                let until = now.monotonic.checked_add(self.fetch_timeout);
+                Step::Wait(under_way.until(until.unwrap_or(now.monotonic), now))
+            }
+            (Answer::Serve { token, .. }, _) => Step::Done(Ok(token)),
+            (Answer::BackOff { error, retry_in }, _) => {
+                Step::Done(Err(SourceError::backing_off(&error, retry_in)))
+            }
+            // Not reached.
+            (Answer::Wait { .. }, None) => Step::Done(Err(SourceError::closed_after_losses())),
+        }
+    }
+
+    /// The fetch, begun if the machine has just named it.
+    fn join_or_begin(self: &Arc<Self>, state: &mut State, id: FetchId) -> UnderWay {
+        if let Some(under_way) = state.under_way.as_ref().filter(|fetch| fetch.id == id) {
+            return under_way.clone();
+        }
+        let life = Arc::new(Life::default());
+        let attempt = Attempt {
+            fetch_fn: Arc::clone(&self.fetch_fn),
+            previous: state.machine.previous(),
+            runtime: Arc::clone(&self.runtime),
+            timeout: self.fetch_timeout,
+            source: self.source,
+            life: Arc::clone(&life),
+        };
+        let flight = Flight::new(life, task(self, id, attempt));
+        let under_way = UnderWay { id, flight };
+        state.under_way = Some(under_way.clone());
+        under_way
+    }
+
+    /// The task of a fetch has ended.
+    pub(super) fn finish(&self, id: FetchId, result: Result<BearerToken, SourceError>) {
+        let now = self.now();
+        let token = result.as_ref().ok();
+        let lifetime = token.and_then(|token| token.lifetime(now.monotonic, now.wall));
+        let (result, flight, _displaced) = {
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
+            let flight = state.take_flight(id);
+            let (end, displaced) = state.arrive(now, id, result, lifetime);
+            // Also on success: the next caller publishes the new token.
+            (end, flight, (displaced, self.served.withdraw()))
+        };
         // Without the lock: whoever hears of it may ask for a token in turn.
-        trace::fetch_ended(&result, self.runtime.now());
-        result
+        if let Some(result) = &result {
+            let _ = contain(|| trace::fetch_ended(result, now.monotonic));
+        }
+        if let Some(flight) = flight {
+            flight.land(result.map_or(End::Void, End::Landed));
+        }
+        self.changed.wake_all();
     }
 
-    fn take_in(
-        &self,
-        id: FetchId,
-        result: Result<BearerToken, SourceError>,
-    ) -> Result<BearerToken, SourceError> {
-        // Dropped after the lock is free, as in `invalidate`.
-        let _last_error;
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        _last_error = state.machine.last_error();
-        let now = self.now();
-        let random = state.random.f64();
-        let result = result.and_then(|token| {
-            if token.is_rejected() {
-                return Err(SourceError::fetched_rejected());
-            }
-            let (held, expiry) = (token.clone(), token.expiry());
-            match state.machine.fetched(now, id, held, expiry, random) {
-                Ok(()) | Err(Refusal::GivenUp) => Ok(token),
-                Err(Refusal::Expired) => Err(SourceError::fetched_expired()),
-            }
-        });
-        if let Err(error) = &result {
-            state.machine.failed(now, id, error.clone(), random);
+    /// The task of a fetch is gone, or shows no sign of life.
+    pub(super) fn lose(&self, id: FetchId) {
+        let flight = {
+            let mut state = self.state.lock();
+            let flight = state.take_flight(id);
+            state.machine.lost(id);
+            flight
+        };
+        if let Some(flight) = flight {
+            flight.land(End::Lost);
+            self.changed.wake_all();
         }
-        // Also on success: the next caller publishes the new token.
-        self.served.withdraw();
-        // Not the last holder of the user's future: this is called from within it.
-        state.under_way.take_if(|under_way| under_way.id == id);
-        result
     }
 
-    /// Where nothing runs in the background, no timer ends a fetch: its callers do.
-    fn give_up_overdue(
-        &self,
-        state: &mut State,
-        now: Now,
-    ) -> Option<(Option<UnderWay>, Option<SourceError>)> {
-        let id = state.machine.overdue(now)?;
-        let last_error = state.machine.last_error();
-        let is_driven = |under_way: &UnderWay| under_way.driver.strong_count() > 0;
-        if state.under_way.as_ref().is_some_and(is_driven) {
-            let error = SourceError::timed_out(self.fetch_timeout);
-            let random = state.random.f64();
-            state.machine.failed(now, id, error, random);
-        } else {
-            state.machine.abandon();
+    /// The fetch under way, to listen to.
+    pub(super) fn under_way(&self, now: Now) -> Option<Awaited> {
+        let under_way = self.state.lock().under_way.clone()?;
+        let until = now.monotonic.checked_add(self.fetch_timeout)?;
+        Some(under_way.until(until, now))
+    }
+
+    /// When the machine has to be asked again if nothing changes.
+    pub(super) fn next_event(&self, now: Now) -> Option<Instant> {
+        self.state.lock().machine.next_event(now)
+    }
+
+    /// Ends the fetch that is past its time limit, so that nobody joins it.
+    pub(super) fn end_overdue(&self, at_least: Option<Instant>) {
+        let now = self.now_at_least(at_least);
+        let (flight, end, _displaced) = {
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
+            let Some(id) = state.machine.overdue(now) else {
+                return;
+            };
+            let flight = state.take_flight(id);
+            // Nobody polls a parked fetch that all waiters have left.
+            let is_left = flight.as_ref().is_some_and(Flight::is_unattended);
+            let (end, displaced) = if is_left {
+                state.machine.lost(id);
+                (End::Lost, Displaced::default())
+            } else {
+                let timed_out = SourceError::timed_out(self.fetch_timeout);
+                let (result, displaced) = state.fail(now, id, timed_out);
+                (
+                    result.map_or(End::Void, |error| End::Landed(Err(error))),
+                    displaced,
+                )
+            };
+            (flight, end, (displaced, self.served.withdraw()))
+        };
+        if let End::Landed(result) = &end {
+            let _ = contain(|| trace::fetch_ended(result, now.monotonic));
         }
-        Some((state.under_way.take(), last_error))
+        if let Some(flight) = flight {
+            flight.land(end);
+        }
+        self.changed.wake_all();
+    }
+}
+
+/// `keep_fresh` ends with the last handle.
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.changed.wake_all();
     }
 }

@@ -15,7 +15,7 @@ const COARSE_CLOCK_LAG: Duration = Duration::from_millis(20);
 /// Empty while callers have to ask the machine.
 pub(super) struct Served(ArcSwapOption<Entry>);
 
-struct Entry {
+pub(super) struct Entry {
     token: BearerToken,
     until: Instant,
     despite_rejection: bool,
@@ -41,17 +41,27 @@ impl Served {
 
     /// Lets callers take the token until `until`; once a server has rejected it, only if
     /// `despite_rejection` is set.
-    pub(super) fn publish(&self, token: BearerToken, until: Instant, despite_rejection: bool) {
+    ///
+    /// Gives back what was served so far, to be dropped without a lock: data in a token is foreign.
+    #[must_use]
+    pub(super) fn publish(
+        &self,
+        token: BearerToken,
+        until: Instant,
+        despite_rejection: bool,
+    ) -> Option<Arc<Entry>> {
         let until = until.checked_sub(COARSE_CLOCK_LAG).unwrap_or(until);
-        self.0.store(Some(Arc::new(Entry {
+        self.0.swap(Some(Arc::new(Entry {
             token,
             until,
             despite_rejection,
-        })));
+        })))
     }
 
-    /// Sends the next caller to the machine.
-    pub(super) fn withdraw(&self) {
-        self.0.store(None);
+    /// Sends the next caller to the machine. Gives back what was served so far, as
+    /// [`publish`](Self::publish) does.
+    #[must_use]
+    pub(super) fn withdraw(&self) -> Option<Arc<Entry>> {
+        self.0.swap(None)
     }
 }

@@ -2,17 +2,18 @@
 
 use std::{
     fmt,
+    future::Future,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use futures::{channel::oneshot, future::FutureExt};
+use futures::channel::oneshot;
 
 use crate::{
     error::{SourceError, SourceErrorKind},
-    refresh::{engine::Engine, policy::Policy},
+    refresh::{Refresher, attempt::FetchFn, policy::Policy},
     runtime::{Runtime, default_runtime},
     secret_text::{read_text, token_in, unreadable},
     source::{TokenFuture, TokenSource},
@@ -22,15 +23,19 @@ use crate::{
 type Parse = fn(&str) -> Result<BearerToken, InvalidToken>;
 
 /// A token from a file that something else writes and replaces: a projected Kubernetes service
-/// account token, or one that an agent renews.
+/// account token, or a token that an agent renews.
 ///
-/// The file is read and checked at start-up, then read again once a minute, when a request comes,
-/// and at once when the token is rejected. A read that fails, or finds no token, keeps the last one;
-/// a later read mends it. Put the new file in place by a rename or by a swap of symbolic links, as
-/// Kubernetes does: a file that is written in place may be read half-written.
+/// The file is read and checked at start-up, then read again once a minute, when a request comes, and
+/// at once when a server rejects the token. Requests do not wait for a read, with two exceptions: a
+/// read after a rejection, and a read that is overdue by a minute, as in the morning after a night
+/// without requests. Requests wait for such a read for at most 5 s. A read that fails, or finds no
+/// token, keeps the last token, and a later read tries again. Put the new file in place by a rename or
+/// by a swap of symbolic links, as Kubernetes does: a file that is written in place may be read
+/// half-written.
 ///
-/// Whitespace around the token is dropped, and the buffer that is read into is wiped. A thread of
-/// its own reads, so that a slow file system does not hold up the runtime.
+/// Whitespace around the token is dropped, and the buffer that is read into is wiped. A slow file
+/// system does not hold up the runtime: a thread for blocking work of the runtime reads, or else a
+/// thread of its own. While a read hangs, no other read begins.
 ///
 /// ```no_run
 /// use tower_bearer::{BearerAuthLayer, FileToken};
@@ -55,7 +60,7 @@ type Parse = fn(&str) -> Result<BearerToken, InvalidToken>;
 #[derive(Clone)]
 pub struct FileToken {
     path: Arc<Path>,
-    engine: Engine,
+    refresher: Refresher,
 }
 
 impl FileToken {
@@ -77,6 +82,7 @@ impl FileToken {
             path: path.into(),
             parse: |text| BearerToken::new(text),
             reread_every: Duration::from_secs(60),
+            lazy: false,
             runtime: None,
         }
     }
@@ -92,7 +98,7 @@ impl TokenSource for FileToken {
     /// Costs what that of [`RefreshingToken`](crate::RefreshingToken) does.
     #[inline]
     fn token(&self) -> TokenFuture {
-        self.engine.token()
+        self.refresher.token()
     }
 }
 
@@ -100,7 +106,7 @@ impl fmt::Debug for FileToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileToken")
             .field("path", &self.path)
-            .field("current", &self.engine.usable())
+            .field("current", &self.refresher.usable())
             .finish()
     }
 }
@@ -112,6 +118,7 @@ pub struct FileTokenBuilder {
     path: PathBuf,
     parse: Parse,
     reread_every: Duration,
+    lazy: bool,
     runtime: Option<Arc<dyn Runtime>>,
 }
 
@@ -122,9 +129,20 @@ impl FileTokenBuilder {
         self
     }
 
-    /// How long a token is used before the file is read again. Default: 60 seconds.
+    /// How long a token is used before the file is read again. After twice that, a request waits for
+    /// the read. Default: 60 seconds.
     pub fn reread_every(mut self, interval: Duration) -> Self {
         self.reread_every = interval;
+        self
+    }
+
+    /// Reads the file at the first request and not at start-up: the file may come later.
+    ///
+    /// While there is no file, requests get an error of kind [`SourceErrorKind::Absent`] at once, so
+    /// that a [`Chain`](crate::Chain) goes on to its next source; the file is looked for again as a
+    /// [`RefreshingToken`](crate::RefreshingToken) tries again.
+    pub fn lazy(mut self) -> Self {
+        self.lazy = true;
         self
     }
 
@@ -135,60 +153,81 @@ impl FileTokenBuilder {
         self
     }
 
-    /// Reads the file, and blocks meanwhile.
+    /// Reads the file and blocks meanwhile, unless it is [`lazy`](Self::lazy).
     ///
     /// # Errors
     ///
     /// As [`FileToken::new`].
     pub fn build(self) -> Result<FileToken, SourceError> {
-        let Self { parse, .. } = self;
-        let first = read(&self.path, parse)?;
+        let first = if self.lazy {
+            None
+        } else {
+            Some(read(&self.path, self.parse)?)
+        };
         let path: Arc<Path> = self.path.into();
+        let defaults = Policy::default();
         let policy = Policy {
             refresh_every: Some(self.reread_every),
+            wait_after: self.reread_every.checked_mul(2),
+            rejection_backoff_first: defaults.rejection_backoff_first.min(self.reread_every),
             rejection_backoff_max: self.reread_every,
-            rejection_backoff_first: Policy::default()
-                .rejection_backoff_first
-                .min(self.reread_every),
-            ..Policy::default()
-        };
-        let reread = Arc::clone(&path);
-        // Held by the thread that reads.
-        let reader = Arc::new(());
-        let fetch = move || {
-            // On a file system that hangs, each try would leave one more thread behind.
-            if Arc::strong_count(&reader) > 1 {
-                return std::future::ready(Err(still_reading(&reread))).boxed();
-            }
-            read_in_thread(Arc::clone(&reread), parse, Arc::clone(&reader)).boxed()
+            ..defaults
         };
         let runtime = self.runtime.unwrap_or_else(default_runtime);
-        let engine = Engine::new(policy, runtime, Arc::new(fetch), fastrand::Rng::new());
-        engine.hold(first);
-        Ok(FileToken { path, engine })
+        let reader = Reader {
+            path: Arc::clone(&path),
+            parse: self.parse,
+            runtime: Arc::clone(&runtime),
+            reading: Arc::new(()),
+        };
+        let fetch_fn = FetchFn::new(move |_| reader.read());
+        let refresher = Refresher::new(policy, runtime, fetch_fn, fastrand::Rng::new());
+        if let Some(first) = first {
+            refresher.hold(first);
+        }
+        Ok(FileToken { path, refresher })
     }
 }
 
-async fn read_in_thread(
+/// Reads the file where it may block.
+struct Reader {
     path: Arc<Path>,
     parse: Parse,
-    reader: Arc<()>,
-) -> Result<BearerToken, SourceError> {
-    let (answer, token) = oneshot::channel();
-    let reader = {
-        let path = Arc::clone(&path);
-        move || {
-            let token = read(&path, parse);
-            drop(reader);
-            // Fails if nobody waits any more.
-            let _ = answer.send(token);
+    runtime: Arc<dyn Runtime>,
+    /// Shared with the thread that reads.
+    reading: Arc<()>,
+}
+
+impl Reader {
+    fn read(&self) -> impl Future<Output = Result<BearerToken, SourceError>> + Send + use<> {
+        let (path, parse, runtime) = (
+            Arc::clone(&self.path),
+            self.parse,
+            Arc::clone(&self.runtime),
+        );
+        // On a file system that hangs, each try would leave one more thread behind.
+        let reading = (Arc::strong_count(&self.reading) == 1).then(|| Arc::clone(&self.reading));
+        async move {
+            let reading = reading.ok_or_else(|| still_reading(&path))?;
+            let (answer, token) = oneshot::channel();
+            let work = {
+                let path = Arc::clone(&path);
+                move || {
+                    let token = read(&path, parse);
+                    drop(reading);
+                    // Fails if nobody waits any more.
+                    let _ = answer.send(token);
+                }
+            };
+            if let Err(work) = runtime.spawn_blocking(Box::new(work)) {
+                let thread = thread::Builder::new().name("tower-bearer file".into());
+                thread
+                    .spawn(work)
+                    .map_err(|error| unreadable(&path, error))?;
+            }
+            token.await.unwrap_or_else(|_| Err(SourceError::panicked()))
         }
-    };
-    thread::Builder::new()
-        .name("tower-bearer file".into())
-        .spawn(reader)
-        .map_err(|error| unreadable(&path, error))?;
-    token.await.unwrap_or_else(|_| Err(SourceError::panicked()))
+    }
 }
 
 fn read(path: &Path, parse: Parse) -> Result<BearerToken, SourceError> {

@@ -15,6 +15,7 @@ mod tracing_events;
 
 /// What happens to a request and its response.
 mod layer {
+    mod accepted;
     mod allocations;
     mod attach;
     mod future_size;
@@ -24,6 +25,7 @@ mod layer {
     #[cfg(feature = "retry")]
     mod retry;
     mod waiting;
+    mod waiting_for_service;
 }
 
 /// Where tokens come from.
@@ -37,6 +39,8 @@ mod sources {
     mod refreshing_failure;
     mod refreshing_rejection;
     mod rotating;
+    #[cfg(feature = "tokio")]
+    mod runtimes;
 }
 
 /// What a token is, and that it neither shows nor stays in memory.

@@ -4,7 +4,6 @@ use std::{
     convert::Infallible,
     fmt::{self, Debug, Write as _},
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use http::{HeaderValue, Response, StatusCode};
@@ -107,7 +106,6 @@ fn a_fetch_that_fails_tells_the_kind_of_failure() {
     for (script, reason) in [
         (Script::Fail, "Failed"),
         (Script::Panic, "Panicked"),
-        (Script::Token(Some(Duration::ZERO)), "Expired"),
         (Script::Same(rejected), "Rejected"),
     ] {
         let events = Log::of(|| {

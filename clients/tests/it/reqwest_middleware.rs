@@ -21,7 +21,7 @@ use tower_bearer::{
 };
 
 use crate::{
-    reqwest_server::{Server, carries, direct, status},
+    reqwest_server::{Server, carries, direct, redirect, status},
     support::{
         self, Asking, Counting, get, ours,
         retrying::{always_another, old_then_new},
@@ -474,4 +474,47 @@ async fn a_default_header_of_the_client_is_none_of_the_requests_own() {
     let layer = BearerAuthLayer::new(StaticToken::new(token("t"))).keep_existing();
     over(client, layer).get(&server.url).send().await.unwrap();
     assert_eq!(server.authorizations(), ["Bearer t"]);
+}
+
+#[tokio::test]
+async fn a_success_takes_the_mark_off_that_the_token_had_when_it_was_sent() {
+    let ours = token("ours");
+    let client = client(BearerAuthLayer::new(StaticToken::new(ours.clone())));
+    for (code, expected) in [(200, false), (204, false), (403, true), (500, true)] {
+        ours.reject();
+        let server = Server::start(move |_| status(code)).await;
+        client.get(&server.url).send().await.unwrap();
+        assert_eq!(ours.is_rejected(), expected, "{code}");
+    }
+
+    client.get(&Server::ok().await.url).send().await.unwrap();
+    assert!(!ours.is_rejected());
+    let marked = ours.clone();
+    let server = Server::start(move |_| {
+        marked.reject();
+        status(200)
+    })
+    .await;
+    client.get(&server.url).send().await.unwrap();
+    assert!(ours.is_rejected(), "the token was marked after the request");
+}
+
+#[tokio::test]
+async fn a_success_after_a_redirect_takes_the_mark_off_only_within_the_origin() {
+    let elsewhere = Server::ok().await;
+    let to_elsewhere = elsewhere.url.clone();
+    let server = Server::start(move |request| match request.uri().path() {
+        "/within" => redirect(302, "/end"),
+        "/away" => redirect(302, &to_elsewhere),
+        _ => status(200),
+    })
+    .await;
+    let ours = token("ours");
+    let client = client(BearerAuthLayer::new(StaticToken::new(ours.clone())));
+    for (path, expected) in [("away", true), ("within", false)] {
+        ours.reject();
+        let url = format!("{}/{path}", server.url);
+        client.get(url).send().await.unwrap();
+        assert_eq!(ours.is_rejected(), expected, "{path}");
+    }
 }

@@ -1,11 +1,5 @@
-//! What many callers wait for: one future, whoever of them drives it and whoever goes away.
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unchecked_time_subtraction,
-    clippy::unwrap_used
-)]
+//! What many requests wait for: one fetch, which a runtime or any of the requests polls.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::{
     future::Future,
@@ -15,21 +9,86 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
-    thread,
+    time::{Duration, Instant},
 };
 
-use futures::{channel::oneshot, executor::block_on, future::FutureExt, task::noop_waker_ref};
+use futures::{channel::oneshot, future::BoxFuture, task::noop_waker_ref};
 
-use super::Flight;
+use super::{End, Flight, Listener};
+use crate::{error::SourceErrorKind, runtime::Runtime, token::BearerToken};
 
-fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(noop_waker_ref()))
+/// Takes tasks, or not, and keeps them for the test to poll.
+#[derive(Default)]
+struct Tasks {
+    takes: bool,
+    taken: Mutex<Vec<BoxFuture<'static, ()>>>,
+    asked: AtomicUsize,
 }
 
-/// A flight that ends when the test says so.
-fn flight() -> (oneshot::Sender<u32>, Flight<u32>) {
+impl std::fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tasks")
+    }
+}
+
+impl Runtime for Tasks {
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> Result<(), BoxFuture<'static, ()>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if !self.takes {
+            return Err(task);
+        }
+        self.taken.lock().unwrap().push(task);
+        Ok(())
+    }
+
+    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+fn taking() -> Tasks {
+    Tasks {
+        takes: true,
+        ..Tasks::default()
+    }
+}
+
+fn token() -> BearerToken {
+    BearerToken::new("landed").unwrap()
+}
+
+/// A fetch that lands when the test says so.
+fn flight() -> (oneshot::Sender<()>, Flight) {
     let (land, landed) = oneshot::channel();
-    (land, Flight::new(landed.map(Result::unwrap).boxed()))
+    let flight = Arc::new(Mutex::new(None::<Flight>));
+    let own = Arc::clone(&flight);
+    let task = async move {
+        let end = match landed.await {
+            Ok(()) => End::Landed(Ok(token())),
+            Err(_) => End::Lost,
+        };
+        let flight = own.lock().unwrap().take();
+        flight.unwrap().land(end);
+    };
+    let made = Flight::new(Arc::default(), Box::pin(task));
+    *flight.lock().unwrap() = Some(made.clone());
+    (land, made)
+}
+
+fn poll_with(listener: &mut Listener, runtime: &Tasks, waker: &Waker) -> Poll<End> {
+    listener.poll(&mut Context::from_waker(waker), runtime)
+}
+
+fn poll(listener: &mut Listener, runtime: &Tasks) -> Poll<End> {
+    poll_with(listener, runtime, noop_waker_ref())
+}
+
+fn has_token(end: &Poll<End>) -> bool {
+    matches!(end, Poll::Ready(End::Landed(Ok(_))))
 }
 
 #[derive(Default)]
@@ -41,160 +100,210 @@ impl Wake for Count {
     }
 }
 
-fn poll_with(flight: &mut Flight<u32>, count: &Arc<Count>) -> Poll<u32> {
-    let waker = Waker::from(Arc::clone(count));
-    Pin::new(flight).poll(&mut Context::from_waker(&waker))
+impl Count {
+    fn waker() -> (Arc<Self>, Waker) {
+        let count = Arc::new(Self::default());
+        (Arc::clone(&count), Waker::from(count))
+    }
+
+    fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 #[test]
-fn all_are_woken_and_get_the_result() {
-    let (land, first) = flight();
-    let mut waiters: Vec<_> = (0..100).map(|_| first.clone()).collect();
-    let counts: Vec<_> = waiters.iter().map(|_| Arc::new(Count::default())).collect();
-    for (waiter, count) in waiters.iter_mut().zip(&counts) {
-        assert!(poll_with(waiter, count).is_pending());
+fn all_who_listen_are_woken_and_get_the_end() {
+    for runtime in [taking(), Tasks::default()] {
+        let (land, flight) = flight();
+        flight.launch(&runtime);
+        let mut listeners: Vec<_> = (0..5).map(|_| (flight.listen(), Count::waker())).collect();
+        for (listener, (_, waker)) in &mut listeners {
+            assert!(poll_with(listener, &runtime, waker).is_pending());
+        }
+        land.send(()).unwrap();
+        for mut task in runtime.taken.lock().unwrap().drain(..) {
+            let _ = task
+                .as_mut()
+                .poll(&mut Context::from_waker(noop_waker_ref()));
+        }
+        for (listener, (count, _)) in &mut listeners {
+            assert!(count.get() > 0);
+            assert!(has_token(&poll(listener, &runtime)));
+        }
+        assert!(
+            has_token(&poll(&mut flight.listen(), &runtime)),
+            "and who comes later"
+        );
     }
-    land.send(7).unwrap();
-    for (waiter, count) in waiters.iter_mut().zip(&counts) {
-        assert_eq!(count.0.load(Ordering::SeqCst), 1, "a waiter is not woken");
-        assert_eq!(poll(waiter), Poll::Ready(7));
-    }
-    assert_eq!(block_on(first), 7, "and so does who comes late");
 }
 
 #[test]
-fn nobody_depends_on_another_being_polled() {
-    for silent in 0..3 {
-        let (land, first) = flight();
-        let mut waiters = [first.clone(), first.clone(), first.clone()];
-        for waiter in &mut waiters {
-            assert!(poll(waiter).is_pending());
-        }
-        land.send(7).unwrap();
-        for (index, waiter) in waiters.iter_mut().enumerate() {
-            // One is neither polled again nor dropped.
-            if index != silent {
-                assert_eq!(poll(waiter), Poll::Ready(7));
-            }
+fn a_fetch_that_a_runtime_has_taken_is_polled_by_no_listener() {
+    let runtime = taking();
+    let (land, flight) = flight();
+    flight.launch(&runtime);
+    assert!(flight.is_away() && !flight.is_unattended());
+    land.send(()).unwrap();
+    let mut listener = flight.listen();
+    assert!(poll(&mut listener, &runtime).is_pending());
+    assert_eq!(runtime.asked.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_listener_gives_a_parked_fetch_to_the_runtime_that_it_is_polled_in() {
+    let (refusing, runtime) = (Tasks::default(), taking());
+    let (_land, flight) = flight();
+    flight.launch(&refusing);
+    assert!(flight.is_unattended());
+    let mut listener = flight.listen();
+    assert!(!flight.is_unattended(), "it is about to be polled");
+    assert!(poll(&mut listener, &runtime).is_pending());
+    assert!(flight.is_away());
+    assert_eq!(runtime.taken.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn whoever_is_polled_drives_a_parked_fetch_and_whoever_leaves_does_not_stop_it() {
+    let runtime = Tasks::default();
+    let (land, flight) = flight();
+    let mut first = flight.listen();
+    let mut other = flight.listen();
+    assert!(poll(&mut first, &runtime).is_pending());
+    let (count, waker) = Count::waker();
+    assert!(poll_with(&mut other, &runtime, &waker).is_pending());
+    drop(first);
+    land.send(()).unwrap();
+    assert_eq!(count.get(), 1);
+    assert!(has_token(&poll(&mut other, &runtime)));
+}
+
+#[test]
+fn a_fetch_is_unattended_once_its_last_listener_is_gone() {
+    let (_land, flight) = flight();
+    let listeners = [flight.listen(), flight.listen()];
+    assert!(!flight.is_unattended());
+    drop(listeners);
+    assert!(flight.is_unattended());
+}
+
+#[test]
+fn what_ended_first_stays() {
+    let (_land, flight) = flight();
+    flight.land(End::Lost);
+    flight.land(End::Void);
+    let end = poll(&mut flight.listen(), &Tasks::default());
+    assert!(matches!(end, Poll::Ready(End::Lost)));
+}
+
+#[test]
+fn a_parked_fetch_is_dropped_when_the_flight_ends() {
+    let (land, flight) = flight();
+    flight.land(End::Void);
+    assert!(land.is_canceled());
+}
+
+#[test]
+fn an_invalidation_sends_away_who_listens_and_nobody_who_comes_later() {
+    let runtime = Tasks::default();
+    let (land, flight) = flight();
+    let mut before = flight.listen();
+    let (count, waker) = Count::waker();
+    assert!(poll_with(&mut before, &runtime, &waker).is_pending());
+    flight.invalidate();
+    assert_eq!(count.get(), 1);
+    let mut after = flight.listen();
+    assert!(poll(&mut after, &runtime).is_pending());
+    land.send(()).unwrap();
+    let Poll::Ready(End::Landed(Err(error))) = poll(&mut before, &runtime) else {
+        panic!("it goes out as another account");
+    };
+    assert_eq!(error.kind(), SourceErrorKind::Invalidated);
+    assert!(has_token(&poll(&mut after, &runtime)));
+}
+
+/// Polls a listener from within a waker, as an executor may that polls at once.
+struct PollsAtOnce {
+    listener: Mutex<Option<Listener>>,
+    runtime: Tasks,
+    got: AtomicUsize,
+}
+
+impl Wake for PollsAtOnce {
+    fn wake(self: Arc<Self>) {
+        let listener = self.listener.lock().unwrap().take();
+        if let Some(mut listener) = listener {
+            let got = has_token(&poll(&mut listener, &self.runtime));
+            self.got.fetch_add(usize::from(got), Ordering::SeqCst);
         }
     }
 }
 
-/// A flight that is woken while the first of the two polls it, and another comes in that very poll.
-/// How often that other is woken is counted.
-fn woken_during_a_poll() -> (Flight<u32>, Flight<u32>, Arc<Count>) {
-    let other: Arc<Mutex<Option<Flight<u32>>>> = Arc::default();
-    let count = Arc::new(Count::default());
-    let (during, seen) = (Arc::clone(&other), Arc::clone(&count));
-    let mut first_poll = true;
-    // Wakes all who wait, which is the one that polls; then another one comes.
-    let future = std::future::poll_fn(move |cx| {
-        if !std::mem::take(&mut first_poll) {
-            return Poll::Ready(7);
+#[test]
+fn a_waker_that_polls_at_once_does_not_hang() {
+    let (_land, flight) = flight();
+    let mut listener = flight.listen();
+    let at_once = Arc::new(PollsAtOnce {
+        listener: Mutex::new(None),
+        runtime: Tasks::default(),
+        got: AtomicUsize::new(0),
+    });
+    let waker = Waker::from(Arc::clone(&at_once));
+    assert!(poll_with(&mut listener, &at_once.runtime, &waker).is_pending());
+    *at_once.listener.lock().unwrap() = Some(listener);
+    flight.land(End::Landed(Ok(token())));
+    assert_eq!(at_once.got.load(Ordering::SeqCst), 1);
+}
+
+/// Wakes itself in each of its first polls.
+struct WakesItself(u32);
+
+impl Future for WakesItself {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0 -= 1;
+        if self.0 == 0 {
+            return Poll::Ready(());
         }
         cx.waker().wake_by_ref();
-        let mut other = during.lock().unwrap();
-        assert!(poll_with(other.as_mut().unwrap(), &seen).is_pending());
         Poll::Pending
-    });
-    let mut woken = Flight::new(future.boxed());
-    *other.lock().unwrap() = Some(woken.clone());
-    assert!(poll(&mut woken).is_pending());
-    let other = other.lock().unwrap().take().unwrap();
-    (woken, other, count)
-}
-
-#[test]
-fn one_who_is_woken_and_goes_away_takes_no_wake_up_along() {
-    let (woken, mut other, count) = woken_during_a_poll();
-    drop(woken);
-    assert_eq!(count.0.load(Ordering::SeqCst), 1, "nobody is told");
-    assert_eq!(poll(&mut other), Poll::Ready(7));
-}
-
-#[test]
-fn one_who_is_woken_and_not_polled_holds_up_nobody() {
-    let (_stays, mut other, count) = woken_during_a_poll();
-    assert_eq!(count.0.load(Ordering::SeqCst), 1, "nobody is told");
-    assert_eq!(poll(&mut other), Poll::Ready(7));
-}
-
-#[test]
-fn one_who_comes_after_all_have_left_resumes_the_future() {
-    let (land, first) = flight();
-    let mut driver = first.clone();
-    assert!(poll(&mut driver).is_pending());
-    drop(driver);
-    land.send(7).unwrap();
-    assert_eq!(block_on(first), 7);
-}
-
-/// Polls its flight at once when it is woken, as some executors do.
-struct Inline(Mutex<Option<Flight<u32>>>);
-
-impl Wake for Inline {
-    fn wake(self: Arc<Self>) {
-        let flight = self.0.lock().unwrap().take();
-        if let Some(mut flight) = flight {
-            assert_eq!(poll(&mut flight), Poll::Ready(7));
-        }
     }
 }
 
 #[test]
-fn a_waker_may_poll_at_once() {
-    let (land, mut driver) = flight();
-    let mut waiter = driver.clone();
-    assert!(poll(&mut driver).is_pending());
-    let inline = Arc::new(Inline(Mutex::new(None)));
-    let waker = Waker::from(Arc::clone(&inline));
-    assert!(
-        Pin::new(&mut waiter)
-            .poll(&mut Context::from_waker(&waker))
-            .is_pending()
-    );
-    *inline.0.lock().unwrap() = Some(waiter);
-    land.send(7).unwrap();
-    assert_eq!(poll(&mut driver), Poll::Ready(7));
-    assert!(
-        inline.0.lock().unwrap().is_none(),
-        "the waiter is not woken"
-    );
+fn a_parked_fetch_that_was_woken_while_it_was_polled_wakes_its_listeners() {
+    let flight = Flight::new(Arc::default(), Box::pin(WakesItself(3)));
+    let mut listener = flight.listen();
+    let (count, waker) = Count::waker();
+    assert!(poll_with(&mut listener, &Tasks::default(), &waker).is_pending());
+    assert!(count.get() > 0, "no other wake-up may come");
 }
 
-#[test]
-fn dropping_the_last_one_drops_the_future() {
-    let alive = Arc::new(());
-    let held = Arc::clone(&alive);
-    let future = async move {
-        std::future::pending::<()>().await;
-        drop(held);
-        7
-    };
-    let mut first = Flight::new(future.boxed());
-    let second = first.clone();
-    assert!(poll(&mut first).is_pending());
-    drop(first);
-    assert_eq!(Arc::strong_count(&alive), 2);
-    drop(second);
-    assert_eq!(Arc::strong_count(&alive), 1);
-}
+/// Panics in `spawn`, and so drops the task.
+#[derive(Debug)]
+struct Panics;
 
-/// Real threads, without a sleep: whatever the order, everybody who stays gets the result.
-#[test]
-fn nobody_is_lost_when_a_driver_leaves_as_others_come() {
-    for round in 0..2_000_u32 {
-        let (land, first) = flight();
-        let mut driver = first.clone();
-        assert!(poll(&mut driver).is_pending());
-        thread::scope(|scope| {
-            let waiters = [first.clone(), first.clone()];
-            let joined = waiters.map(|waiter| scope.spawn(move || block_on(waiter)));
-            scope.spawn(move || drop(driver));
-            scope.spawn(move || land.send(round).unwrap());
-            for waiter in joined {
-                assert_eq!(waiter.join().unwrap(), round);
-            }
-        });
+impl Runtime for Panics {
+    fn spawn(&self, _: BoxFuture<'static, ()>) -> Result<(), BoxFuture<'static, ()>> {
+        panic!("the runtime has a bug")
     }
+
+    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+#[test]
+fn a_runtime_that_panics_harms_nobody() {
+    let (land, flight) = flight();
+    flight.launch(&Panics);
+    assert!(flight.is_away());
+    assert!(land.is_canceled(), "the task is gone");
+    flight.land(End::Lost);
+    let end = poll(&mut flight.listen(), &Tasks::default());
+    assert!(matches!(end, Poll::Ready(End::Lost)));
 }

@@ -9,6 +9,8 @@
 
 mod decisions;
 mod events;
+mod failures;
+mod losses;
 mod reference;
 mod rejections;
 mod world;
@@ -22,11 +24,14 @@ use proptest::{
 };
 
 use self::{
-    events::{KINDS, MINUTE, POLICIES, SECOND, event, policy},
+    events::{HOUR, KINDS, MINUTE, POLICIES, SECOND, event, policy},
     world::{Seen, World, start},
 };
 use super::Machine;
-use crate::refresh::policy::Policy;
+use crate::refresh::{
+    answer::Failure,
+    policy::{Outage, Policy},
+};
 
 type Step = (u8, u32, f64);
 
@@ -89,24 +94,42 @@ fn the_random_events_lead_to_every_kind_of_answer() {
             "a rejected token, because of the back-off",
             total(|seen| seen.despite_backoff),
         ),
+        (
+            "a rejected token, because no request waits any more",
+            total(|seen| seen.despite_patience),
+        ),
         ("a wait without a token", total(|seen| seen.first)),
         (
             "a replacement of a rejected token",
             total(|seen| seen.replaced),
         ),
-        ("an error", total(|seen| seen.backoff)),
-        ("a fetched token refused", total(|seen| seen.refused)),
         (
-            "a token over by the clock on the wall alone",
+            "a wait with a good token",
+            total(|seen| seen.waits_with_a_good_token),
+        ),
+        ("an error", total(|seen| seen.backoff)),
+        (
+            "an expired token, with a good token",
+            total(|seen| seen.expired),
+        ),
+        ("an expired token, without", total(|seen| seen.unjudged)),
+        ("a token after a sign-out", total(|seen| seen.void)),
+        ("a late token", total(|seen| seen.late)),
+        (
+            "a late token that is held",
+            total(|seen| seen.late_and_held),
+        ),
+        (
+            "a token over by the wall clock alone",
             total(|seen| seen.over_by_wall),
         ),
     ] {
         println!("{what}: {count}");
-        assert!(count >= 50, "{what}: {count}");
+        assert!(count >= 40, "{what}: {count}");
     }
     let longest = worlds.iter().map(|seen| seen.longest_throttle).max();
     println!("longest throttle: {longest:?}");
-    assert!(longest.unwrap() > MINUTE, "{longest:?}");
+    assert!(longest.unwrap() > 30 * SECOND, "{longest:?}");
 }
 
 /// Durations and fractions at the ends of what there is.
@@ -138,10 +161,11 @@ fn fraction() -> impl Strategy<Value = f64> {
 
 prop_compose! {
     fn any_policy()(
-        durations in proptest::array::uniform7(duration()),
+        durations in proptest::array::uniform9(duration()),
         refresh_every in proptest::option::of(duration()),
         refresh_jitter in fraction(),
         startup_jitter in fraction(),
+        backoff_is_users in any::<bool>(),
     ) -> Policy {
         let [
             refresh_ahead,
@@ -151,6 +175,8 @@ prop_compose! {
             fetch_timeout,
             rejection_backoff_first,
             rejection_backoff_max,
+            replacement_wait,
+            wait_after,
         ] = durations;
         Policy {
             refresh_ahead,
@@ -160,7 +186,10 @@ prop_compose! {
             refresh_every,
             backoff_first,
             backoff_max,
+            backoff_is_users,
             fetch_timeout,
+            replacement_wait,
+            wait_after: Some(wait_after),
             rejection_backoff_first,
             rejection_backoff_max,
         }
@@ -176,36 +205,52 @@ proptest! {
         lifetime in proptest::option::of(duration()),
         random in fraction(),
         failures in any::<u32>(),
-        waits in proptest::collection::vec(0..1_000_000_u32, 12),
+        lasted in duration(),
+        retry_after in proptest::option::of(duration()),
+        waits in proptest::collection::vec((0..1_000_000_u32, any::<bool>()), 12),
     ) {
         let schedule = policy.schedule(lifetime, policy.refresh_jitter * random);
         if let (Some(lifetime), Some(serve_for)) = (lifetime, schedule.serve_for) {
-            prop_assert!(serve_for <= lifetime);
+            prop_assert!(serve_for <= lifetime.max(SECOND));
             prop_assert!(schedule.refresh_after.unwrap() <= serve_for);
         }
-        let backoff = policy.backoff(failures, random);
-        prop_assert!(backoff <= policy.backoff_max);
-        // So is NaN.
-        if !matches!(random.partial_cmp(&0.0), Some(Ordering::Greater)) {
-            prop_assert_eq!(backoff, Duration::ZERO, "a negative part");
+        let outage = Outage { failures, permanent: 0, lasted, retry_after, random };
+        for has_token in [true, false] {
+            let backoff = policy.backoff(outage, has_token);
+            let floor = retry_after.unwrap_or_default().min(15 * MINUTE);
+            prop_assert!(backoff <= policy.backoff_max.max(floor));
+            // So is NaN.
+            if !matches!(random.partial_cmp(&0.0), Some(Ordering::Greater)) {
+                prop_assert_eq!(backoff, floor, "a negative part");
+            }
+            policy.backoff(Outage { permanent: failures, ..outage }, has_token);
         }
 
         let mut machine = Machine::<u32, u32>::new(policy);
         let mut now = start();
-        for (number, wait) in waits.into_iter().enumerate() {
-            now.monotonic += SECOND * wait;
-            now.wall += SECOND * wait;
-            machine.ask(now, |_| number % 2 == 0);
-            machine.overdue(now);
-            let fetch = machine.refresh(now);
-            if number % 3 == 0 {
-                machine.failed(now, fetch, 1, random);
+        for (number, (wait, is_back)) in waits.into_iter().enumerate() {
+            if is_back {
+                now.monotonic -= SECOND * (wait / 2);
             } else {
-                let expiry = lifetime.and_then(|lifetime| now.monotonic.checked_add(lifetime));
-                let _ = machine.fetched(now, fetch, 1, expiry, random);
+                now.monotonic += SECOND * wait;
+                now.wall += SECOND * wait;
             }
-            machine.ask(now, |_| number % 2 == 0);
-            machine.usable(now);
+            let _ = machine.ask(now, |_| number % 2 == 0);
+            machine.overdue(now);
+            let (fetch, _) = machine.refresh(now);
+            match number % 4 {
+                0 => machine.lost(fetch),
+                1 => {
+                    let failure = Failure { error: 1, retry_after, permanent: wait % 2 == 0 };
+                    let _ = machine.failed(now, fetch, failure, random);
+                }
+                _ => {
+                    let _ = machine.fetched(now, fetch, 1, lifetime, |_| false, random);
+                }
+            }
+            let _ = machine.ask(now, |_| number % 2 == 0);
+            let _ = machine.usable(now);
+            machine.status(now);
         }
     }
 
@@ -217,12 +262,14 @@ proptest! {
     ) {
         let policy = Policy::default();
         let schedule = policy.schedule(Some(lifetime), policy.refresh_jitter * random);
-        let latest = lifetime - (5 * MINUTE).min(lifetime / 5);
+        let margin = (10 * SECOND).min(lifetime / 20).max(SECOND.min(lifetime / 4));
+        let serve_for = (lifetime - margin).max(SECOND);
+        prop_assert_eq!(schedule.serve_for, Some(serve_for));
+        let latest = serve_for.saturating_sub((15 * MINUTE).min(lifetime / 5)).max(SECOND);
         let refresh_after = schedule.refresh_after.unwrap();
         prop_assert!(refresh_after <= latest);
-        prop_assert!(refresh_after >= latest - lifetime / 10);
-        let margin = (10 * SECOND).min(lifetime / 20);
-        prop_assert_eq!(schedule.serve_for, Some(lifetime - margin));
+        prop_assert!(refresh_after >= latest.saturating_sub(lifetime / 10));
+        prop_assert!(refresh_after >= SECOND);
     }
 
     #[test]
@@ -234,8 +281,18 @@ proptest! {
         let ceiling = (1..failures).fold(Duration::from_millis(100), |ceiling, _| {
             (ceiling * 2).min(30 * SECOND)
         });
-        prop_assert_eq!(policy.backoff(failures, 1.0), ceiling);
-        prop_assert_eq!(policy.backoff(failures, 0.0), Duration::ZERO);
-        prop_assert_eq!(policy.backoff(failures, random), ceiling.mul_f64(random));
+        let backoff = |random| {
+            let outage = Outage {
+                failures,
+                permanent: 0,
+                lasted: HOUR,
+                retry_after: None,
+                random,
+            };
+            policy.backoff(outage, true)
+        };
+        prop_assert_eq!(backoff(1.0), ceiling);
+        prop_assert_eq!(backoff(0.0), Duration::ZERO);
+        prop_assert_eq!(backoff(random), ceiling.mul_f64(random));
     }
 }

@@ -1,5 +1,5 @@
-//! A request waits for its token in its response future: what it has reserved stays its own, and
-//! it may be dropped at any point.
+//! A request waits for its token in its response future, where it holds no reservation of the inner
+//! service, and may be dropped at any point.
 
 use std::{
     future::ready,
@@ -13,9 +13,10 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use tokio::sync::Semaphore;
 use tower::{
-    Layer, Service, ServiceBuilder, ServiceExt, load_shed::error::Overloaded,
-    timeout::error::Elapsed,
+    Layer, Service, ServiceBuilder, ServiceExt, limit::GlobalConcurrencyLimitLayer,
+    load_shed::error::Overloaded, timeout::error::Elapsed,
 };
 use tower_bearer::{
     BearerAuthLayer, BoxError, ErrorKind, RotatingToken, SourceError, SourceErrorKind, StaticToken,
@@ -110,26 +111,26 @@ impl Service<Req> for Reserving {
 }
 
 #[test]
-fn the_service_that_was_polled_ready_serves_the_request_that_waited() {
+fn a_request_that_waits_reserves_nothing_until_its_token_is_there() {
     let manual = Manual::default();
     let (inner, book) = Reserving::new(Server::ok());
     let mut service = BearerAuthLayer::new(manual.clone()).layer(inner);
-    let mut requests: Vec<_> = (1..=3)
-        .map(|number| {
-            make_ready(&mut service);
-            let request = Task::waiting(service.call(get(URI)));
-            let reserved = book.reserved.load(Ordering::SeqCst);
-            assert_eq!(reserved, number, "each request keeps its own reservation");
-            request
-        })
-        .collect();
+    let reserved = || book.reserved.load(Ordering::SeqCst);
+    let mut requests = [(); 3].map(|()| {
+        make_ready(&mut service);
+        assert_eq!(reserved(), 1, "the service is ready");
+        let request = Task::waiting(service.call(get(URI)));
+        assert_eq!(reserved(), 0, "a request that waits holds nothing");
+        request
+    });
+    assert_eq!(book.clones.load(Ordering::SeqCst), 2 * requests.len());
     for request in &mut requests {
         manual.answer(Ok(token("ours")));
         assert_eq!(request.wakes(), 1);
         request.finish().unwrap();
     }
     assert_eq!(book.called_without.load(Ordering::SeqCst), 0);
-    assert_eq!(book.reserved.load(Ordering::SeqCst), 0);
+    assert_eq!(reserved(), 0);
 }
 
 #[test]
@@ -195,25 +196,26 @@ where
 }
 
 #[test]
-fn a_request_gives_back_what_it_has_reserved_wherever_it_is_dropped() {
+fn a_request_holds_a_permit_once_it_is_sent_and_not_before_and_gives_it_back_if_it_is_dropped() {
     for stage in STAGES {
         let manual = Manual::default();
         let (server, _held) = Server::held();
-        let stack = ServiceBuilder::new()
+        let permits = Arc::new(Semaphore::new(1));
+        let mut service = ServiceBuilder::new()
             .layer(BearerAuthLayer::new(manual.clone()))
-            .concurrency_limit(1)
+            .layer(GlobalConcurrencyLimitLayer::with_semaphore(permits.clone()))
             .service(server);
-        let mut service = stack.clone();
-        let mut other = stack;
 
         make_ready(&mut service);
+        assert_eq!(permits.available_permits(), 0, "{stage:?}");
         let request = reach(stage, service.call(get(URI)), || {
             manual.answer(Ok(token("ours")));
         });
-        let mut turn = Task::waiting(other.ready());
+        let is_sent = matches!(stage, Stage::WaitingForTheResponse);
+        let expected = usize::from(!is_sent);
+        assert_eq!(permits.available_permits(), expected, "{stage:?}");
         drop(request);
-        assert_eq!(turn.wakes(), 1, "{stage:?}");
-        turn.finish().unwrap();
+        assert_eq!(permits.available_permits(), 1, "{stage:?}");
     }
 }
 
@@ -308,26 +310,38 @@ async fn a_timeout_above_covers_the_wait() {
 }
 
 #[test]
-fn a_load_shedder_above_does_not_shed_because_a_request_waits() {
+fn a_load_shedder_above_sheds_for_a_limit_above_the_layer_and_not_for_requests_that_wait() {
     let source = RotatingToken::empty();
-    let mut stack = ServiceBuilder::new()
+    let mut limit_below = ServiceBuilder::new()
         .load_shed()
         .layer(BearerAuthLayer::new(source.clone()))
         .concurrency_limit(2)
         .service(Server::ok());
-    let requests = [(); 2].map(|()| {
-        make_ready(&mut stack);
-        Task::waiting(stack.call(get(URI)))
+    let mut limit_above = ServiceBuilder::new()
+        .load_shed()
+        .concurrency_limit(2)
+        .layer(BearerAuthLayer::new(source.clone()))
+        .service(Server::ok());
+    let many = [(); 10].map(|()| {
+        make_ready(&mut limit_below);
+        Task::waiting(limit_below.call(get(URI)))
     });
-    // It does shed when there is no room: those who wait count.
-    let error = send(&mut stack, get(URI)).unwrap_err();
+    let two = [(); 2].map(|()| {
+        make_ready(&mut limit_above);
+        Task::waiting(limit_above.call(get(URI)))
+    });
+    let error = send(&mut limit_above, get(URI)).unwrap_err();
     assert!(error.is::<Overloaded>(), "{error:?}");
 
     source.rotate(token("ours"));
-    for mut request in requests {
+    for mut request in many {
         request.finish().unwrap();
     }
-    send(&mut stack, get(URI)).unwrap();
+    for mut request in two {
+        request.finish().unwrap();
+    }
+    send(&mut limit_above, get(URI)).unwrap();
+    send(&mut limit_below, get(URI)).unwrap();
 }
 
 #[tokio::test]

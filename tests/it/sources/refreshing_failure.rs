@@ -100,7 +100,10 @@ fn the_back_off_doubles_to_its_limit_and_starts_again_after_a_success() {
     let mut longest = vec![Duration::ZERO; 12];
     for seed in 0..200 {
         let endpoint = Endpoint::new(|| Script::Fail);
-        let source = endpoint.builder().random_seed(seed).build();
+        // Set by the user, the numbers hold also with no token to serve.
+        let builder = endpoint.builder().random_seed(seed);
+        let first = Duration::from_millis(100);
+        let source = builder.backoff(first, 30 * SECOND).build();
         for longest in &mut longest {
             error(&endpoint, &source);
             let wait = match source.token().now_or_never() {
@@ -145,9 +148,11 @@ fn a_fetch_that_takes_over_thirty_seconds_is_given_up() {
     endpoint.time.advance(SECOND);
     let error = endpoint.time.block_on(caller).unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::TimedOut);
+    // A fetch through a buffer that waits for itself is seen by its time limit only.
     assert_eq!(
         error.to_string(),
-        "the token could not be fetched within 30s"
+        "the token could not be fetched within 30s; a fetch through a client that waits for this \
+         token never ends"
     );
     assert_eq!(endpoint.time.tasks(), 0);
     endpoint.otherwise(one_hour);
@@ -246,17 +251,72 @@ fn a_fetch_function_that_panics_before_it_gives_a_future_is_an_error_too() {
 }
 
 #[test]
-fn a_fetch_that_gives_an_expired_token_is_an_error_and_not_a_loop() {
+fn a_token_that_has_expired_when_it_comes_is_served_since_our_clock_cannot_judge_it() {
     let endpoint = Endpoint::new(|| Script::Token(Some(Duration::ZERO)));
-    let source = endpoint.builder().backoff(HOUR, HOUR).build();
-    let error = error(&endpoint, &source);
+    let source = endpoint.source();
+    let mut begun = Vec::new();
+    for _ in 0..3600 {
+        // No request waits but the first, and none fails.
+        number(&endpoint, &source);
+        if begun.last() != Some(&endpoint.last_fetch()) {
+            begun.push(endpoint.last_fetch());
+        }
+        endpoint.time.advance(SECOND);
+    }
+    let gaps: Vec<_> = begun
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]).as_secs())
+        .collect();
+    assert_eq!(gaps[..7], [10, 20, 40, 80, 160, 300, 300]);
+    endpoint.otherwise(one_hour);
+    endpoint.time.advance(300 * SECOND);
+    number(&endpoint, &source);
+    endpoint.time.run();
+    let fetches = endpoint.fetches();
+    let good = number(&endpoint, &source);
+    assert_eq!(usize::try_from(good).unwrap(), fetches);
+    endpoint.time.advance(2 * MINUTE);
+    number(&endpoint, &source);
+    assert_eq!(endpoint.fetches(), fetches, "the clock judges again");
+}
+
+#[test]
+fn an_expired_token_does_not_displace_a_good_token() {
+    let endpoint = Endpoint::new(|| Script::Token(Some(Duration::ZERO)));
+    endpoint.script([Script::Token(Some(HOUR))]);
+    let source = endpoint.source();
+    assert_eq!(number(&endpoint, &source), 1);
+    let error = endpoint.time.block_on(source.refresh_now()).unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Expired);
     assert_eq!(
         error.to_string(),
         "the token that was fetched has already expired"
     );
-    assert!(endpoint.time.block_on(source.token()).is_err());
-    assert_eq!(endpoint.fetches(), 1);
+    assert_eq!(number(&endpoint, &source), 1);
+    assert_eq!(source.status().failures(), 1);
+}
+
+#[test]
+fn with_no_token_to_serve_the_back_off_is_at_most_half_the_outage() {
+    let mut longest = Duration::ZERO;
+    for seed in 0..100 {
+        let endpoint = Endpoint::new(|| Script::Fail);
+        let source = endpoint.builder().random_seed(seed).build();
+        let start = endpoint.time.elapsed();
+        // An outage of eleven seconds.
+        while endpoint.time.elapsed() - start < 11 * SECOND {
+            error(&endpoint, &source);
+            endpoint.time.advance(Duration::from_millis(50));
+        }
+        endpoint.otherwise(one_hour);
+        let end = endpoint.time.elapsed();
+        while endpoint.time.block_on(source.token()).is_err() {
+            endpoint.time.advance(Duration::from_millis(50));
+        }
+        longest = longest.max(endpoint.time.elapsed() - end);
+    }
+    assert!(longest <= Duration::from_millis(5_600), "{longest:?}");
+    assert!(longest >= 2 * SECOND, "the outage shows: {longest:?}");
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    super::{Answer, FetchId, Machine, Now, Refusal},
+    super::Machine,
     events::{DAY, HOUR, MILLI, MINUTE, NANO, SECOND},
     world::start,
 };
+use crate::refresh::answer::{Answer, Arrival, Failure, FetchId, Now};
 use crate::refresh::policy::Policy;
 
 /// A machine and its clocks.
@@ -24,7 +25,8 @@ impl Bench {
         }
     }
 
-    /// Holds token 1, just come: due to be refreshed after 55 minutes.
+    /// Holds token 1, just come: due to be refreshed after 47 minutes and 50 seconds, and served for 12
+    /// minutes more.
     pub(super) fn with_one_hour() -> Self {
         let mut bench = Self::empty();
         bench.hold(1, HOUR);
@@ -32,8 +34,7 @@ impl Bench {
     }
 
     pub(super) fn hold(&mut self, token: u32, lifetime: Duration) {
-        let expiry = self.now.monotonic + lifetime;
-        self.machine.hold(self.now, token, Some(expiry), 0.0);
+        let _ = self.machine.hold(self.now, token, Some(lifetime), 0.0);
     }
 
     pub(super) fn pass(&mut self, duration: Duration) {
@@ -48,30 +49,81 @@ impl Bench {
     }
 
     pub(super) fn ask(&mut self) -> Answer<u32, u32> {
-        self.machine.ask(self.now, |_| false)
+        self.machine.ask(self.now, |_| false).0
     }
 
     pub(super) fn ask_rejected(&mut self) -> Answer<u32, u32> {
-        self.machine.ask(self.now, |_| true)
+        self.machine.ask(self.now, |_| true).0
+    }
+
+    pub(super) fn refresh(&mut self) -> FetchId {
+        self.machine.refresh(self.now).0
+    }
+
+    pub(super) fn usable(&mut self) -> Option<u32> {
+        self.machine.usable(self.now).0
     }
 
     /// The fetch that an answer is to wait for.
     pub(super) fn waits(answer: Answer<u32, u32>) -> FetchId {
         match answer {
-            Answer::Wait { fetch } => fetch,
+            Answer::Wait { fetch, .. } => fetch,
             other => panic!("{other:?}"),
         }
     }
 
+    /// The fetch that runs in the background of an answer.
+    pub(super) fn ahead(answer: Answer<u32, u32>) -> FetchId {
+        match answer {
+            Answer::Serve {
+                fetch: Some(fetch), ..
+            } => fetch,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn arrival(
+        &mut self,
+        fetch: FetchId,
+        token: u32,
+        lifetime: Option<Duration>,
+        random: f64,
+    ) -> Arrival {
+        self.machine
+            .fetched(self.now, fetch, token, lifetime, |_| false, random)
+            .0
+    }
+
     pub(super) fn fetched(&mut self, fetch: FetchId, token: u32, lifetime: Duration) {
-        let expiry = Some(self.now.monotonic + lifetime);
-        let outcome = self.machine.fetched(self.now, fetch, token, expiry, 0.0);
-        assert_eq!(outcome, Ok(()));
+        let arrival = self.arrival(fetch, token, Some(lifetime), 0.0);
+        assert_eq!(arrival, Arrival::Held);
     }
 
     /// A failure after which nothing is tried for the ceiling of its back-off.
     pub(super) fn failed(&mut self, fetch: FetchId) {
-        self.machine.failed(self.now, fetch, 7, 1.0);
+        self.failed_with(fetch, None, false);
+    }
+
+    pub(super) fn failed_with(
+        &mut self,
+        fetch: FetchId,
+        retry_after: Option<Duration>,
+        permanent: bool,
+    ) {
+        let failure = Failure {
+            error: 7,
+            retry_after,
+            permanent,
+        };
+        let _ = self.machine.failed(self.now, fetch, failure, 1.0);
+    }
+
+    /// How long asking gives the error, if it does.
+    pub(super) fn backs_off(&mut self) -> Duration {
+        match self.ask() {
+            Answer::BackOff { error: 7, retry_in } => retry_in,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub(super) fn good(token: u32, until: Instant, fetch: Option<FetchId>) -> Answer<u32, u32> {
@@ -98,11 +150,13 @@ impl Bench {
 }
 
 #[test]
-fn with_no_token_all_wait_for_one_fetch() {
+fn with_no_token_all_wait_for_one_fetch_up_to_its_time_limit() {
     let mut bench = Bench::empty();
+    let until = bench.after(30 * SECOND);
     let fetch = Bench::waits(bench.ask());
-    assert_eq!(bench.ask(), Answer::Wait { fetch });
-    assert_eq!(bench.machine.refresh(bench.now), fetch);
+    bench.pass(SECOND);
+    assert_eq!(bench.ask(), Answer::Wait { fetch, until });
+    assert_eq!(bench.machine.refresh(bench.now), (fetch, until));
 }
 
 #[test]
@@ -115,11 +169,11 @@ fn a_good_token_is_served_for_a_second_before_the_wall_clock_is_looked_at_again(
 #[test]
 fn an_answer_holds_no_longer_than_until_the_refresh_is_due() {
     let mut bench = Bench::with_one_hour();
-    bench.pass(55 * MINUTE - 3 * MILLI);
+    bench.pass(47 * MINUTE + 50 * SECOND - 3 * MILLI);
     let until = bench.after(3 * MILLI);
     assert_eq!(bench.ask(), Bench::good(1, until, None));
     bench.pass(3 * MILLI);
-    let fetch = bench.machine.clone().refresh(bench.now);
+    let fetch = bench.clone().refresh();
     let until = bench.after(SECOND);
     assert_eq!(bench.ask(), Bench::good(1, until, Some(fetch)));
     assert_eq!(bench.ask(), Bench::good(1, until, Some(fetch)));
@@ -137,15 +191,38 @@ fn a_token_is_served_to_the_last_nanosecond_before_the_margin_by_either_clock() 
     ];
     for pass in pass {
         let mut bench = Bench::with_one_hour();
-        pass(&mut bench.now, 55 * MINUTE - NANO);
+        pass(&mut bench.now, 47 * MINUTE + 50 * SECOND - NANO);
         assert!(matches!(bench.ask(), Answer::Serve { fetch: None, .. }));
         pass(&mut bench.now, NANO);
-        let begun = bench.ask();
-        assert!(matches!(begun, Answer::Serve { fetch: Some(_), .. }));
-        pass(&mut bench.now, 4 * MINUTE + 50 * SECOND - NANO);
-        assert_eq!(bench.machine.usable(bench.now), Some(&1));
+        Bench::ahead(bench.ask());
+        pass(&mut bench.now, 12 * MINUTE - NANO);
+        assert_eq!(bench.usable(), Some(1));
         pass(&mut bench.now, NANO);
-        assert_eq!(bench.machine.usable(bench.now), None);
+        assert_eq!(bench.usable(), None);
+        Bench::waits(bench.ask());
+    }
+}
+
+#[test]
+fn a_server_that_counts_whole_seconds_gets_no_token_in_its_last_second() {
+    let mut bench = Bench::empty();
+    bench.hold(1, 5 * SECOND);
+    bench.pass(4 * SECOND - NANO);
+    assert_eq!(bench.usable(), Some(1));
+    bench.pass(NANO);
+    assert_eq!(bench.usable(), None);
+}
+
+#[test]
+fn a_token_is_served_for_a_second_and_not_refreshed_before_however_short_it_lives() {
+    for lifetime in [NANO, MILLI, 999 * MILLI, SECOND] {
+        let mut bench = Bench::empty();
+        let fetch = Bench::waits(bench.ask());
+        let arrival = bench.arrival(fetch, 1, Some(lifetime), 1.0);
+        assert_eq!(arrival, Arrival::Held);
+        bench.pass(SECOND - NANO);
+        assert!(matches!(bench.ask(), Answer::Serve { fetch: None, .. }));
+        bench.pass(NANO);
         Bench::waits(bench.ask());
     }
 }
@@ -164,114 +241,85 @@ fn a_wall_clock_that_is_set_back_does_not_lengthen_a_tokens_life() {
     let mut bench = Bench::with_one_hour();
     bench.now.wall -= DAY;
     bench.now.monotonic += HOUR;
-    assert_eq!(bench.machine.usable(bench.now), None);
+    assert_eq!(bench.usable(), None);
 }
 
+/// As between two tests with paused time that share a source.
 #[test]
-fn the_error_is_given_until_the_back_off_ends_and_then_one_request_tries_again() {
+fn a_monotonic_clock_that_goes_back_ends_no_wait_late() {
     let mut bench = Bench::empty();
-    let fetch = Bench::waits(bench.ask());
-    bench.failed(fetch);
-    bench.pass(100 * MILLI - NANO);
-    let answer = Answer::BackOff {
-        error: 7,
-        retry_in: NANO,
-    };
-    assert_eq!(bench.ask(), answer);
-    bench.pass(NANO);
-    assert_ne!(Bench::waits(bench.ask()), fetch);
+    bench.pass(10 * DAY);
+    let fetch = bench.refresh();
+    bench.failed_with(fetch, Some(10 * MINUTE), false);
+    bench.now.monotonic -= DAY;
+    assert_eq!(bench.backs_off(), 10 * MINUTE, "as if it had failed now");
+    let fetch = bench.refresh();
+    bench.now.monotonic -= DAY;
+    let until = bench.after(30 * SECOND);
+    assert_eq!(bench.ask(), Answer::Wait { fetch, until });
+    bench.fetched(fetch, 1, HOUR);
+    bench.now.monotonic -= DAY;
+    // Due at once, and served meanwhile, but for no longer than a new token.
+    Bench::ahead(bench.ask());
+    bench.now.monotonic += HOUR - 10 * SECOND;
+    assert_eq!(bench.usable(), None);
 }
 
 #[test]
-fn a_failure_that_is_noticed_long_after_the_time_limit_counts_from_there() {
-    let mut bench = Bench::empty();
-    let fetch = Bench::waits(bench.ask());
-    bench.pass(60 * SECOND - NANO);
-    let mut late = bench.clone();
-    bench.failed(fetch);
-    let answer = Answer::BackOff {
-        error: 7,
-        retry_in: 100 * MILLI,
-    };
-    assert_eq!(bench.ask(), answer);
-    late.pass(NANO);
-    late.failed(fetch);
-    assert_ne!(Bench::waits(late.ask()), fetch);
-}
-
-#[test]
-fn a_refresh_is_not_held_up_by_the_back_off() {
-    let mut bench = Bench::empty();
-    let fetch = Bench::waits(bench.ask());
-    bench.failed(fetch);
-    let forced = bench.machine.refresh(bench.now);
-    assert_ne!(forced, fetch);
-    assert_eq!(bench.ask(), Answer::Wait { fetch: forced });
-}
-
-#[test]
-fn a_failed_refresh_leaves_the_token_and_is_tried_again_after_the_back_off() {
+fn a_clock_reading_that_is_a_moment_old_changes_nothing() {
     let mut bench = Bench::with_one_hour();
-    bench.pass(56 * MINUTE);
-    let fetch = bench.machine.refresh(bench.now);
-    bench.failed(fetch);
-    let until = bench.after(100 * MILLI);
+    bench.now.monotonic -= SECOND;
+    let until = bench.after(SECOND);
     assert_eq!(bench.ask(), Bench::good(1, until, None));
-    bench.pass(100 * MILLI);
-    assert!(matches!(bench.ask(), Answer::Serve { fetch: Some(_), .. }));
 }
 
 #[test]
-fn an_invalidated_token_is_not_served_and_a_fetch_under_way_counts() {
-    let mut bench = Bench::with_one_hour();
-    let fetch = bench.machine.refresh(bench.now);
-    bench.machine.invalidate();
-    assert_eq!(bench.machine.usable(bench.now), None);
-    assert_eq!(bench.ask(), Answer::Wait { fetch });
-    bench.failed(fetch);
-    assert!(matches!(bench.ask(), Answer::BackOff { .. }));
-    bench.machine.invalidate();
-    Bench::waits(bench.ask());
-}
-
-#[test]
-fn a_fetch_is_overdue_when_its_time_limit_is_reached() {
+fn a_token_that_had_expired_when_it_came_is_served_and_refreshed_ever_more_rarely() {
     let mut bench = Bench::empty();
-    assert_eq!(bench.machine.overdue(bench.now), None);
+    let mut fetch = Bench::waits(bench.ask());
+    for (token, seconds) in (1..).zip([10, 20, 40, 80, 160, 300, 300]) {
+        let arrival = bench.arrival(fetch, token, Some(Duration::ZERO), 1.0);
+        assert_eq!(arrival, Arrival::Held);
+        bench.pass(seconds * SECOND - NANO);
+        assert!(
+            matches!(bench.ask(), Answer::Serve { fetch: None, .. }),
+            "{seconds}"
+        );
+        bench.pass(NANO);
+        fetch = Bench::ahead(bench.ask());
+    }
+    bench.fetched(fetch, 8, HOUR);
+    bench.pass(HOUR);
     let fetch = Bench::waits(bench.ask());
-    bench.pass(30 * SECOND - NANO);
-    assert_eq!(bench.machine.overdue(bench.now), None);
-    bench.pass(NANO);
-    assert_eq!(bench.machine.overdue(bench.now), Some(fetch));
+    bench.arrival(fetch, 9, Some(Duration::ZERO), 1.0);
+    bench.pass(10 * SECOND);
+    Bench::ahead(bench.ask());
 }
 
 #[test]
-fn a_fetch_that_was_given_up_does_not_count() {
+fn an_expired_token_displaces_no_good_token_but_a_rejected_one() {
     let mut bench = Bench::with_one_hour();
-    let fetch = bench.machine.refresh(bench.now);
-    bench.machine.abandon();
+    let fetch = bench.refresh();
+    let arrival = bench.arrival(fetch, 2, Some(Duration::ZERO), 0.0);
+    assert_eq!(arrival, Arrival::Expired);
+    assert_eq!(bench.machine.previous(), Some(2), "the fetch may need it");
     bench.failed(fetch);
-    let outcome = bench.machine.fetched(bench.now, fetch, 2, None, 0.0);
-    assert_eq!(outcome, Err(Refusal::GivenUp));
-    assert_eq!(bench.machine.usable(bench.now), Some(&1));
-    bench.pass(55 * MINUTE);
-    let Answer::Serve {
-        fetch: Some(next), ..
-    } = bench.ask()
-    else {
-        panic!("the late failure backs off");
-    };
-    assert_ne!(next, fetch);
+    assert_eq!(bench.usable(), Some(1));
+    let fetch = bench.refresh();
+    let expired = Some(Duration::ZERO);
+    let (arrival, _) = bench
+        .machine
+        .fetched(bench.now, fetch, 3, expired, |_| true, 0.0);
+    assert_eq!(arrival, Arrival::Held);
+    assert_eq!(bench.usable(), Some(3));
 }
 
 #[test]
-fn a_fetched_token_that_has_expired_is_refused_and_the_old_one_stays() {
-    let mut bench = Bench::with_one_hour();
-    let fetch = bench.machine.refresh(bench.now);
-    let expiry = Some(bench.now.monotonic);
-    let outcome = bench.machine.fetched(bench.now, fetch, 2, expiry, 0.0);
-    assert_eq!(outcome, Err(Refusal::Expired));
-    assert_eq!(bench.machine.usable(bench.now), Some(&1));
+fn a_first_token_that_has_expired_is_not_served_but_given_to_the_fetch() {
+    let mut bench = Bench::empty();
+    bench.hold(1, Duration::ZERO);
+    assert_eq!(bench.usable(), None);
+    assert_eq!(bench.machine.previous(), Some(1));
 }
 
 #[test]
@@ -279,24 +327,48 @@ fn a_source_that_fetches_every_so_often_does_so_whether_or_not_its_token_expires
     for (lifetime, due) in [
         (None, MINUTE),
         (Some(HOUR), MINUTE),
-        (Some(MINUTE), 48 * SECOND),
+        (Some(MINUTE), 45 * SECOND),
     ] {
         let mut bench = Bench::empty();
         bench.machine = Machine::new(Policy {
             refresh_every: Some(MINUTE),
             ..Policy::default()
         });
-        let expiry = lifetime.map(|lifetime| bench.after(lifetime));
-        bench.machine.hold(bench.now, 1, expiry, 0.0);
+        let _ = bench.machine.hold(bench.now, 1, lifetime, 0.0);
         bench.pass(due - NANO);
         assert!(matches!(bench.ask(), Answer::Serve { fetch: None, .. }));
         bench.pass(NANO);
-        assert!(matches!(bench.ask(), Answer::Serve { fetch: Some(_), .. }));
+        Bench::ahead(bench.ask());
     }
 }
 
+#[test]
+fn past_its_time_a_request_waits_for_the_refresh_but_not_for_long_and_not_again() {
+    let mut bench = Bench::empty();
+    bench.machine = Machine::new(Policy {
+        refresh_every: Some(MINUTE),
+        wait_after: Some(2 * MINUTE),
+        ..Policy::default()
+    });
+    let _ = bench.machine.hold(bench.now, 1, None, 0.0);
+    bench.pass(2 * MINUTE - NANO);
+    let fetch = Bench::ahead(bench.ask());
+    bench.pass(NANO);
+    let until = bench.after(5 * SECOND);
+    assert_eq!(bench.ask(), Answer::Wait { fetch, until });
+    bench.pass(5 * SECOND);
+    assert_eq!(Bench::ahead(bench.ask()), fetch);
+    bench.failed(fetch);
+    bench.pass(MINUTE);
+    let fetch = Bench::ahead(bench.ask());
+    let arrival = bench.arrival(fetch, 2, None, 0.0);
+    assert_eq!(arrival, Arrival::Held);
+    bench.pass(2 * MINUTE);
+    Bench::waits(bench.ask());
+}
+
 /// By how much of its lifetime of ten hours a token is refreshed earlier, when each random number
-/// is 1. It comes as `how` says, after one that was due after 55 minutes.
+/// is 1. It comes as `how` says, after a token that was due.
 fn jitter_of(how: fn(&mut Bench) -> FetchId) -> Duration {
     let mut bench = Bench::empty();
     bench.machine = Machine::new(Policy {
@@ -305,11 +377,10 @@ fn jitter_of(how: fn(&mut Bench) -> FetchId) -> Duration {
         ..Policy::default()
     });
     bench.hold(1, HOUR);
-    bench.pass(55 * MINUTE);
+    bench.pass(48 * MINUTE);
     let fetch = how(&mut bench);
-    let expiry = Some(bench.after(10 * HOUR));
-    let outcome = bench.machine.fetched(bench.now, fetch, 2, expiry, 1.0);
-    assert_eq!(outcome, Ok(()));
+    let arrival = bench.arrival(fetch, 2, Some(10 * HOUR), 1.0);
+    assert_eq!(arrival, Arrival::Held);
     let came = bench.now.monotonic;
     while let Answer::Serve {
         until, fetch: None, ..
@@ -317,64 +388,60 @@ fn jitter_of(how: fn(&mut Bench) -> FetchId) -> Duration {
     {
         bench.pass_until(until);
     }
-    10 * HOUR - 5 * MINUTE - (bench.now.monotonic - came)
-}
-
-fn begun_ahead(bench: &mut Bench) -> FetchId {
-    match bench.ask() {
-        Answer::Serve {
-            fetch: Some(fetch), ..
-        } => fetch,
-        other => panic!("{other:?}"),
-    }
+    10 * HOUR - 15 * MINUTE - 10 * SECOND - (bench.now.monotonic - came)
 }
 
 #[test]
 fn only_a_token_that_came_by_a_refresh_in_time_has_the_smaller_jitter() {
-    assert_eq!(jitter_of(begun_ahead), HOUR, "in time");
+    assert_eq!(
+        jitter_of(|bench| Bench::ahead(bench.ask())),
+        HOUR,
+        "in time"
+    );
     let after_a_failure = jitter_of(|bench| {
-        let fetch = begun_ahead(bench);
+        let fetch = Bench::ahead(bench.ask());
         bench.failed(fetch);
         bench.pass(SECOND);
-        begun_ahead(bench)
+        Bench::ahead(bench.ask())
     });
     assert_eq!(after_a_failure, 5 * HOUR, "after a failure");
     let rejected = jitter_of(|bench| {
-        let fetch = begun_ahead(bench);
+        let fetch = Bench::ahead(bench.ask());
         bench.ask_rejected();
         fetch
     });
     assert_eq!(rejected, 5 * HOUR, "rejected meanwhile");
-    let wanted = jitter_of(|bench| bench.machine.refresh(bench.now));
+    let wanted = jitter_of(Bench::refresh);
     assert_eq!(wanted, 5 * HOUR, "the user wanted it");
     let late = jitter_of(|bench| {
-        bench.pass(5 * MINUTE);
+        bench.pass(12 * MINUTE);
         Bench::waits(bench.ask())
     });
     assert_eq!(late, 5 * HOUR, "too late");
 }
 
 #[test]
-fn a_back_off_and_an_interval_without_end_are_kept() {
-    let century = 36_500 * DAY;
-    let mut bench = Bench::empty();
-    bench.machine = Machine::new(Policy {
-        backoff_first: Duration::MAX,
-        backoff_max: Duration::MAX,
-        rejection_backoff_first: Duration::MAX,
-        rejection_backoff_max: Duration::MAX,
-        ..Policy::default()
-    });
-    let fetch = Bench::waits(bench.ask());
+fn the_status_tells_expiry_next_refresh_and_failures() {
+    let mut bench = Bench::with_one_hour();
+    let status = bench.machine.status(bench.now);
+    assert_eq!(status.expiry, Some(bench.after(HOUR)));
+    assert_eq!(
+        status.next_refresh,
+        Some(bench.after(47 * MINUTE + 50 * SECOND))
+    );
+    assert_eq!((status.failures, status.last_error), (0, None));
+    bench.pass(50 * MINUTE);
+    let fetch = bench.refresh();
     bench.failed(fetch);
-    bench.pass(century - NANO);
-    assert!(matches!(bench.ask(), Answer::BackOff { .. }));
-
-    let fetch = bench.machine.refresh(bench.now);
-    bench.ask_rejected();
-    bench.fetched(fetch, 1, 2 * century);
-    let fetch = Bench::waits(bench.ask_rejected());
-    bench.fetched(fetch, 2, 2 * century);
-    bench.pass(century - NANO);
-    assert!(matches!(bench.ask_rejected(), Answer::Serve { .. }));
+    let status = bench.machine.status(bench.now);
+    assert_eq!(status.next_refresh, Some(bench.after(100 * MILLI)));
+    assert_eq!((status.failures, status.last_error), (1, Some(7)));
+    bench.pass(10 * MINUTE);
+    let status = bench.machine.status(bench.now);
+    let retry = bench.now.monotonic - 10 * MINUTE + 100 * MILLI;
+    assert_eq!(status.next_refresh, Some(retry));
+    let _ = bench.machine.invalidate();
+    let status = bench.machine.status(bench.now);
+    assert_eq!((status.expiry, status.failures), (None, 0));
+    assert_eq!(status.next_refresh, Some(bench.now.monotonic));
 }

@@ -13,7 +13,7 @@ pub(super) const MILLI: Duration = Duration::from_millis(1);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What there is to give to [`event`] and to [`policy`].
-pub(super) const KINDS: u8 = 40;
+pub(super) const KINDS: u8 = 43;
 pub(super) const POLICIES: u8 = 6;
 
 /// What can happen to a source.
@@ -22,26 +22,29 @@ pub(super) enum Event {
     Ask,
     /// The server rejects the token that is held.
     Reject,
+    /// A request that was sent with the rejected token succeeds.
+    Accept,
     /// From now on, or no longer, the server rejects every token as soon as it is served.
     Hostile(bool),
     Pass(Duration),
     /// To a moment at which something changes, or to the nanosecond before or after.
     Edge(usize, i8),
-    /// The computer sleeps: only the clock on the wall goes on.
+    /// The computer sleeps: only the wall clock goes on.
     Sleep(Duration),
-    /// The monotonic clock goes on alone, as while the one on the wall is slewed.
+    /// The monotonic clock goes on alone, as while the wall clock is slewed.
     Slew(Duration),
     SetBack(Duration),
     /// The fetch under way gives a token.
     Fetched(Lifetime),
-    Failed,
-    /// A fetch that is over already ends again.
-    Late(usize),
-    /// Whoever drove the fetch is gone or not: an overdue one fails or is forgotten.
-    Overdue {
-        driven: bool,
+    Failed {
+        permanent: bool,
+        retry_after: Option<Duration>,
     },
-    Abandoned,
+    /// A fetch that is over already gives a token, or fails.
+    Late(usize, Lifetime),
+    /// The time limit is looked at.
+    Overdue,
+    Lost,
     Refresh,
     Invalidate,
 }
@@ -50,7 +53,7 @@ pub(super) enum Event {
 pub(super) enum Lifetime {
     Endless,
     Of(Duration),
-    Past(Duration),
+    Past,
 }
 
 /// An event from plain numbers, which cost proptest little to make and to shrink.
@@ -64,7 +67,7 @@ pub(super) fn event(kind: u8, amount: u32) -> Event {
         _ => DAY * (number % 3),
     };
     let lifetime = match amount % 6 {
-        0 if number % 2 == 0 => Lifetime::Past(duration),
+        0 if number % 2 == 0 => Lifetime::Past,
         0 | 1 => Lifetime::Of(duration),
         2 => Lifetime::Endless,
         3 => Lifetime::Of(HOUR),
@@ -80,12 +83,15 @@ pub(super) fn event(kind: u8, amount: u32) -> Event {
         22 => Event::Slew(duration),
         23 => Event::SetBack(duration),
         24..31 => Event::Fetched(lifetime),
-        31..35 => Event::Failed,
-        35 => Event::Late(number as usize),
-        36 => Event::Overdue { driven: true },
-        37 => Event::Overdue { driven: false },
-        38 if number % 4 == 0 => Event::Abandoned,
-        38 => Event::Refresh,
+        31..35 => Event::Failed {
+            permanent: number % 5 == 0,
+            retry_after: (number % 7 == 0).then_some(duration),
+        },
+        35 => Event::Late(number as usize, lifetime),
+        36 => Event::Overdue,
+        37 | 38 => Event::Lost,
+        39 => Event::Refresh,
+        40 | 41 => Event::Accept,
         _ => Event::Invalidate,
     }
 }
@@ -96,12 +102,14 @@ pub(super) fn policy(number: u8) -> Policy {
     match number {
         0 => default,
         1 => Policy {
-            refresh_ahead: 15 * MINUTE,
-            startup_jitter: 0.75,
+            refresh_ahead: 5 * MINUTE,
+            startup_jitter: 0.1,
+            backoff_is_users: true,
             ..default
         },
         2 => Policy {
             refresh_every: Some(MINUTE),
+            wait_after: Some(2 * MINUTE),
             ..default
         },
         3 => Policy {
@@ -114,6 +122,7 @@ pub(super) fn policy(number: u8) -> Policy {
         4 => Policy {
             backoff_first: Duration::ZERO,
             fetch_timeout: Duration::ZERO,
+            replacement_wait: Duration::ZERO,
             rejection_backoff_first: Duration::ZERO,
             ..default
         },

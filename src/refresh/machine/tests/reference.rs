@@ -3,31 +3,46 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::Now;
-use crate::refresh::policy::Policy;
+use super::events::{MINUTE, SECOND};
+use crate::refresh::{answer::Now, policy::Policy};
 
 #[derive(Clone, Debug)]
 enum What {
     Began {
         ahead: bool,
     },
-    /// A request waits for the fetch under way, since the token that is held is rejected.
+    /// The token that is held is rejected while a fetch is under way.
     Replaces {
         token: Token,
     },
+    /// A request waits that could send the token that is held.
+    Waited,
     Came {
         number: u32,
+        /// Nothing: it had expired.
         lifetime: Option<Duration>,
         random: f64,
+        late: bool,
     },
     Failed {
         error: u32,
         random: f64,
+        permanent: bool,
+        retry_after: Option<Duration>,
     },
-    GivenUp,
-    Asked,
-    HandedOut,
+    /// A fetch ended that had been invalidated.
+    VoidEnded,
+    Lost,
+    /// The machine was told the time, and so may have seen the end of a token.
+    Looked,
+    /// A request came while a token was held, good or rejected.
+    Asked {
+        rejected: bool,
+    },
     Rejected {
+        number: u32,
+    },
+    Accepted {
         number: u32,
     },
     Invalidated,
@@ -45,11 +60,22 @@ pub(super) struct Token {
     pub(super) number: u32,
     pub(super) rejected: bool,
     pub(super) lifetime: Option<Duration>,
+    pub(super) judged: bool,
     pub(super) came: Now,
-    /// How long after it came a request last got it without a rejection.
+    /// How long after it came a request last got it before the first rejection.
     lasted: Duration,
     refresh_after: Option<Duration>,
     serve_for: Option<Duration>,
+}
+
+/// The fetch under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fetch {
+    pub(super) began: Instant,
+    ahead: bool,
+    replaces: Option<Token>,
+    waited_for: bool,
+    pub(super) void: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +92,10 @@ pub(super) enum Expected {
         rejected: bool,
         fetch: Need,
     },
-    Wait(Need),
+    Wait {
+        fetch: Need,
+        until: Instant,
+    },
     BackOff {
         error: u32,
         retry_in: Duration,
@@ -95,25 +124,61 @@ impl Reference {
         self.log.push(Entry { at, what });
     }
 
-    pub(super) fn came(&mut self, at: Now, number: u32, lifetime: Option<Duration>, random: f64) {
+    pub(super) fn came(
+        &mut self,
+        at: Now,
+        number: u32,
+        lifetime: Option<Duration>,
+        random: f64,
+        late: bool,
+    ) {
         let what = What::Came {
             number,
             lifetime,
             random,
+            late,
         };
         self.write(at, what);
     }
 
-    pub(super) fn failed(&mut self, at: Now, error: u32, random: f64) {
-        self.write(at, What::Failed { error, random });
+    pub(super) fn failed(
+        &mut self,
+        at: Now,
+        error: u32,
+        random: f64,
+        permanent: bool,
+        retry_after: Option<Duration>,
+    ) {
+        let what = What::Failed {
+            error,
+            random,
+            permanent,
+            retry_after,
+        };
+        self.write(at, what);
+        self.write(at, What::Looked);
     }
 
-    pub(super) fn given_up(&mut self, at: Now) {
-        self.write(at, What::GivenUp);
+    pub(super) fn void_ended(&mut self, at: Now) {
+        self.write(at, What::VoidEnded);
+        self.write(at, What::Looked);
+    }
+
+    pub(super) fn lost(&mut self, at: Now) {
+        let is_void = self.under_way().is_some_and(|fetch| fetch.void);
+        self.write(at, if is_void { What::VoidEnded } else { What::Lost });
+    }
+
+    pub(super) fn looked(&mut self, at: Now) {
+        self.write(at, What::Looked);
     }
 
     pub(super) fn rejected(&mut self, at: Now, number: u32) {
         self.write(at, What::Rejected { number });
+    }
+
+    pub(super) fn accepted(&mut self, at: Now, number: u32) {
+        self.write(at, What::Accepted { number });
     }
 
     pub(super) fn invalidated(&mut self, at: Now) {
@@ -129,42 +194,51 @@ impl Reference {
     /// A request was answered as expected.
     pub(super) fn asked(&mut self, at: Now, expected: Expected) {
         let token = self.token(at);
-        self.write(at, What::Asked);
-        match expected {
-            Expected::Serve {
-                rejected, fetch, ..
-            } => {
-                if !rejected {
-                    self.write(at, What::HandedOut);
-                }
-                if fetch == Need::ANewOne {
-                    self.write(at, What::Began { ahead: true });
-                }
-            }
-            Expected::Wait(fetch) => {
-                if fetch == Need::ANewOne {
-                    self.write(at, What::Began { ahead: false });
-                }
-                if let Some(token) = token {
-                    self.write(at, What::Replaces { token });
-                }
-            }
-            Expected::BackOff { .. } => {}
+        self.write(at, What::Looked);
+        if let Some(token) = token {
+            let rejected = token.rejected;
+            self.write(at, What::Asked { rejected });
+        }
+        let need = match expected {
+            Expected::Serve { fetch, .. } | Expected::Wait { fetch, .. } => fetch,
+            Expected::BackOff { .. } => Need::Nothing,
+        };
+        if need == Need::ANewOne {
+            let ahead = token.is_some_and(|token| !token.rejected);
+            self.write(at, What::Began { ahead });
+        }
+        let Some(token) = token else { return };
+        if need != Need::Nothing && token.rejected {
+            self.write(at, What::Replaces { token });
+        }
+        if let Expected::Wait { .. } = expected {
+            self.write(at, What::Waited);
         }
     }
 
     pub(super) fn is_rejected(&self, token: u32) -> bool {
-        let mut log = self.log.iter();
-        log.any(|entry| matches!(entry.what, What::Rejected { number } if number == token))
+        let last = self.log.iter().rev().find_map(|entry| match entry.what {
+            What::Rejected { number } if number == token => Some(true),
+            What::Accepted { number } if number == token => Some(false),
+            _ => None,
+        });
+        last.unwrap_or(false)
     }
 
-    /// Since when a fetch is under way.
-    pub(super) fn under_way(&self) -> Option<Instant> {
-        fetch_in(&self.log).map(|(began, _, _)| began)
+    /// The last token that came, in time or not, since the last invalidation.
+    pub(super) fn held(&self) -> Option<u32> {
+        self.log.iter().rev().find_map(|entry| match entry.what {
+            What::Came { number, .. } => Some(number),
+            _ => None,
+        })
+    }
+
+    pub(super) fn under_way(&self) -> Option<Fetch> {
+        fetch_in(&self.log)
     }
 
     /// The token that may be served: the last that came, unless it was invalidated, or its time was
-    /// over at this moment or at one when somebody asked.
+    /// over at this moment or at a moment when the machine looked.
     pub(super) fn token(&self, now: Now) -> Option<Token> {
         let is_token = |entry: &Entry| matches!(entry.what, What::Came { .. });
         let index = self.log.iter().rposition(is_token)?;
@@ -173,37 +247,47 @@ impl Reference {
             number,
             lifetime,
             random,
+            late,
         } = self.log[index].what
         else {
             return None;
         };
         let came = self.log[index].at;
-        let last_good = since
-            .iter()
-            .rfind(|entry| matches!(entry.what, What::HandedOut))
-            .map_or(came, |entry| entry.at);
-
-        let in_time = matches!(fetch_in(before), Some((_, true, None))) && failures(before) == 0;
+        let in_time = !late
+            && fetch_in(before).is_some_and(|fetch| fetch.ahead && fetch.replaces.is_none())
+            && failures(before).is_empty()
+            && expired_in_a_row(before) == 0;
         let jitter = if in_time {
             self.policy.refresh_jitter
         } else {
             self.policy.startup_jitter
         };
-        let serve_for =
-            lifetime.map(|lifetime| lifetime - self.policy.expiry_margin.min(lifetime / 20));
-        let before_expiry = lifetime.zip(serve_for).map(|(lifetime, serve_for)| {
-            let latest = lifetime - self.policy.refresh_ahead.min(lifetime / 5);
-            let earlier = lifetime.mul_f64(jitter * random);
-            latest.saturating_sub(earlier).min(serve_for)
+        let judged = lifetime != Some(Duration::ZERO);
+        let lifetime = lifetime.filter(|_| judged);
+        let serve_for = lifetime.map(|lifetime| {
+            let margin = self.policy.expiry_margin.min(lifetime / 20);
+            (lifetime - margin.max(SECOND.min(lifetime / 4))).max(SECOND)
         });
-        let refresh_after = match (before_expiry, self.policy.refresh_every) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
+        let before_end = lifetime.zip(serve_for).map(|(lifetime, serve_for)| {
+            let ahead = self.policy.refresh_ahead.min(lifetime / 5);
+            let earlier = lifetime.mul_f64(jitter * random);
+            serve_for
+                .saturating_sub(ahead)
+                .saturating_sub(earlier)
+                .max(SECOND)
+        });
+        let unjudged = (!judged).then(|| {
+            let mut used = self.policy.rejection_backoff_first;
+            for _ in 0..expired_in_a_row(before) {
+                used = used.saturating_mul(2);
+            }
+            used.min(self.policy.rejection_backoff_max)
+        });
+        let moments = [before_end, self.policy.refresh_every, unjudged];
 
         let spent = |at: Now| serve_for.is_some_and(|length| has_passed(came, at, length));
         let gone = since.iter().any(|entry| match entry.what {
-            What::Asked => spent(entry.at),
+            What::Looked => spent(entry.at),
             What::Invalidated => true,
             _ => false,
         });
@@ -211,60 +295,145 @@ impl Reference {
             number,
             rejected: self.is_rejected(number),
             lifetime,
+            judged,
             came,
-            lasted: last_good.monotonic - came.monotonic,
-            refresh_after,
+            lasted: lasted(came, since),
+            refresh_after: moments.into_iter().flatten().min(),
             serve_for,
         })
     }
 
     /// The last error and the end of the back-off, unless a token or an invalidation ended it.
-    fn backoff(&self) -> Option<(u32, Instant)> {
-        let is_decisive = |entry: &Entry| {
-            matches!(
-                entry.what,
-                What::Failed { .. } | What::Came { .. } | What::Invalidated
-            )
-        };
-        let index = self.log.iter().rposition(is_decisive)?;
-        let What::Failed { error, random } = self.log[index].what else {
+    fn backoff(&self, has_token: bool) -> Option<(u32, Instant)> {
+        let failures = failures(&self.log);
+        let times: Vec<_> = failures
+            .iter()
+            .map(|&index| {
+                let fetch = fetch_in(&self.log[..index])?;
+                let limit = fetch.began + self.policy.fetch_timeout;
+                let failed = self.log[index].at.monotonic;
+                let noticed_late = failed >= limit + self.policy.fetch_timeout;
+                Some(if noticed_late { limit } else { failed })
+            })
+            .collect::<Option<_>>()?;
+        let (first, last) = (*times.first()?, *times.last()?);
+        let What::Failed {
+            error,
+            random,
+            permanent,
+            retry_after,
+        } = self.log[*failures.last()?].what
+        else {
             return None;
         };
-        let (began, _, _) = fetch_in(&self.log[..index])?;
-        let limit = began + self.policy.fetch_timeout;
-        let failed = self.log[index].at.monotonic;
-        let at = if failed < limit + self.policy.fetch_timeout {
-            failed
-        } else {
-            limit
-        };
+        let floor = retry_after.unwrap_or_default().min(15 * MINUTE);
+        if permanent {
+            let is_permanent = |&&index: &&usize| {
+                matches!(
+                    self.log[index].what,
+                    What::Failed {
+                        permanent: true,
+                        ..
+                    }
+                )
+            };
+            let mut wait = 10 * SECOND;
+            for _ in 1..failures.iter().rev().take_while(is_permanent).count() {
+                wait = (wait * 2).min(5 * MINUTE);
+            }
+            return Some((error, last + wait.max(floor)));
+        }
         let mut ceiling = self.policy.backoff_first;
-        for _ in 1..failures(&self.log) {
+        for _ in 1..failures.len() {
             ceiling = (ceiling * 2).min(self.policy.backoff_max);
         }
-        let ceiling = ceiling.min(self.policy.backoff_max);
-        Some((error, at + ceiling.mul_f64(random)))
+        ceiling = ceiling.min(self.policy.backoff_max);
+        if !has_token && !self.policy.backoff_is_users {
+            let half = last.saturating_duration_since(first) / 2;
+            ceiling = ceiling.min(half.max(5 * SECOND).min(30 * SECOND));
+        }
+        Some((error, last + ceiling.mul_f64(random).max(floor)))
     }
 
     /// Before when no fetch begins that replaces a rejected token.
     pub(super) fn throttle(&self) -> Option<Instant> {
-        let mut last: Option<(Instant, Duration)> = None;
+        let mut last = None;
+        let mut row = 0_u32;
+        let interval = |row: u32| {
+            let mut interval = self.policy.rejection_backoff_first;
+            for _ in 2..row {
+                interval = interval
+                    .saturating_mul(2)
+                    .min(self.policy.rejection_backoff_max);
+            }
+            interval.min(self.policy.rejection_backoff_max)
+        };
         for (index, entry) in self.log.iter().enumerate() {
-            if !matches!(entry.what, What::Came { .. }) {
+            if !matches!(entry.what, What::Came { .. } | What::Invalidated) {
                 continue;
             }
-            let Some((began, _, Some(replaced))) = fetch_in(&self.log[..index]) else {
-                continue;
-            };
-            let interval = match last {
-                Some((_, interval)) if replaced.lasted < interval => {
-                    (interval * 2).min(self.policy.rejection_backoff_max)
+            let before = &self.log[..index];
+            let fetch =
+                fetch_in(before).filter(|_| matches!(entry.what, What::Came { late: false, .. }));
+            let replaced = fetch.and_then(|fetch| fetch.replaces);
+            let gone = last_token(before);
+            let replaced_lasted = replaced.map(|token| (token.lifetime, token.lasted));
+            for (lifetime, lasted) in gone.into_iter().chain(replaced_lasted) {
+                // Before any is spaced, it is the first interval, whatever the limit is.
+                let needed = match row {
+                    0 | 1 => self.policy.rejection_backoff_first,
+                    _ => interval(row),
+                };
+                let tenth = lifetime.map(|lifetime| (lifetime / 10).min(5 * MINUTE));
+                if lasted >= needed.max(tenth.unwrap_or_default()) {
+                    row = 0;
                 }
-                _ => self.policy.rejection_backoff_first,
-            };
-            last = Some((began, interval));
+            }
+            if let Some(fetch) = fetch {
+                row += u32::from(replaced.is_some());
+                last = Some(fetch.began);
+            }
         }
-        last.map(|(began, interval)| began + interval)
+        (row >= 2).then(|| last.map(|began| began + interval(row)))?
+    }
+
+    /// Until when a request may wait that could send the token that is held. `None`: not at all.
+    fn patience(&self, now: Now) -> Option<Instant> {
+        let is_decisive =
+            |entry: &Entry| matches!(entry.what, What::Came { .. } | What::Invalidated);
+        let begin = self
+            .log
+            .iter()
+            .rposition(is_decisive)
+            .map_or(0, |index| index + 1);
+        let mut until = now.monotonic + self.policy.replacement_wait;
+        let mut first = true;
+        for (index, entry) in self.log.iter().enumerate().skip(begin) {
+            match entry.what {
+                What::Waited if first => {
+                    until = entry.at.monotonic + self.policy.replacement_wait;
+                    first = false;
+                }
+                What::Failed { .. } => {
+                    let fetch = fetch_in(&self.log[..index])?;
+                    if fetch.waited_for || fetch.replaces.is_some() {
+                        return None;
+                    }
+                }
+                _ => {}
+            }
+        }
+        (now.monotonic < until).then_some(until)
+    }
+
+    fn is_after_loss(&self) -> bool {
+        let last = self.log.iter().rev().find(|entry| {
+            matches!(
+                entry.what,
+                What::Lost | What::Came { .. } | What::Failed { .. } | What::Invalidated
+            )
+        });
+        last.is_some_and(|entry| matches!(entry.what, What::Lost))
     }
 
     pub(super) fn is_due(token: Token, now: Now) -> bool {
@@ -274,41 +443,49 @@ impl Reference {
     }
 
     pub(super) fn expected(&self, now: Now) -> Expected {
-        let under_way = self.under_way().is_some();
-        let backoff = self.backoff().filter(|&(_, end)| now.monotonic < end);
-        let fetch = if under_way {
+        let under_way = self.under_way();
+        let began = under_way.map_or(now.monotonic, |fetch| fetch.began);
+        let limit = began + self.policy.fetch_timeout;
+        let fetch = if under_way.is_some() {
             Need::TheOneUnderWay
         } else {
             Need::ANewOne
         };
         let Some(token) = self.token(now) else {
+            let backoff = self.backoff(false).filter(|&(_, end)| now.monotonic < end);
             return match backoff {
-                Some((error, end)) if !under_way => Expected::BackOff {
+                Some((error, end)) if under_way.is_none() => Expected::BackOff {
                     error,
                     retry_in: end - now.monotonic,
                 },
-                _ => Expected::Wait(fetch),
+                _ => Expected::Wait {
+                    fetch,
+                    until: limit,
+                },
             };
         };
         let due = Self::is_due(token, now);
-        let serve = |fetch| Expected::Serve {
+        let backing_off = self
+            .backoff(true)
+            .is_some_and(|(_, end)| now.monotonic < end);
+        let throttled = !due && self.throttle().is_some_and(|end| now.monotonic < end);
+        let may_begin = (due || token.rejected) && !backing_off && !throttled;
+        let fetch = match under_way {
+            Some(fetch) if fetch.void => Need::Nothing,
+            None if !may_begin => Need::Nothing,
+            _ => fetch,
+        };
+        let overdue = self.policy.wait_after;
+        let overdue = overdue.is_some_and(|length| has_passed(token.came, now, length));
+        let waits = token.rejected || due && (self.is_after_loss() || overdue);
+        if let (true, Some(until)) = (waits && fetch != Need::Nothing, self.patience(now)) {
+            let until = until.min(limit);
+            return Expected::Wait { fetch, until };
+        }
+        Expected::Serve {
             token: token.number,
             rejected: token.rejected,
             fetch,
-        };
-        if !token.rejected {
-            let begin = due && backoff.is_none();
-            return serve(if under_way || begin {
-                fetch
-            } else {
-                Need::Nothing
-            });
-        }
-        let throttled = !due && self.throttle().is_some_and(|end| now.monotonic < end);
-        if under_way || !(throttled || backoff.is_some()) {
-            Expected::Wait(fetch)
-        } else {
-            serve(Need::Nothing)
         }
     }
 
@@ -318,14 +495,18 @@ impl Reference {
         let of_token = |length: fn(Token) -> Option<Duration>| {
             token.and_then(|token| Some(token.came.monotonic + length(token)?))
         };
+        let overdue = token.zip(self.policy.wait_after);
         [
             of_token(|token| token.refresh_after),
             of_token(|token| token.serve_for),
             of_token(|token| token.lifetime),
-            self.backoff().map(|(_, end)| end),
+            overdue.map(|(token, length)| token.came.monotonic + length),
+            self.backoff(true).map(|(_, end)| end),
+            self.backoff(false).map(|(_, end)| end),
             self.throttle(),
+            self.patience(now),
             self.under_way()
-                .map(|began| began + self.policy.fetch_timeout),
+                .map(|fetch| fetch.began + self.policy.fetch_timeout),
         ]
         .into_iter()
         .flatten()
@@ -333,26 +514,76 @@ impl Reference {
     }
 }
 
-/// The fetch under way: when it began, whether ahead of time, and the rejected token that it replaces.
-fn fetch_in(log: &[Entry]) -> Option<(Instant, bool, Option<Token>)> {
-    let mut fetch = None;
+/// The fetch under way at the end of a record.
+fn fetch_in(log: &[Entry]) -> Option<Fetch> {
+    let mut under_way: Option<Fetch> = None;
     for entry in log {
-        match (&entry.what, &mut fetch) {
+        match (&entry.what, &mut under_way) {
             (What::Began { .. }, Some(_)) => panic!("two fetches at a time"),
-            (What::Began { ahead }, None) => fetch = Some((entry.at.monotonic, *ahead, None)),
-            (What::Replaces { token }, Some((_, _, replaces))) => *replaces = Some(*token),
-            (What::Came { .. } | What::Failed { .. } | What::GivenUp, _) => fetch = None,
+            (&What::Began { ahead }, None) => {
+                under_way = Some(Fetch {
+                    began: entry.at.monotonic,
+                    ahead,
+                    replaces: None,
+                    waited_for: false,
+                    void: false,
+                });
+            }
+            (&What::Replaces { token }, Some(fetch)) => {
+                fetch.replaces.get_or_insert(token);
+            }
+            (What::Waited, Some(fetch)) => fetch.waited_for = true,
+            (What::Invalidated, Some(fetch)) => fetch.void = true,
+            (
+                What::Came { late: false, .. } | What::Failed { .. } | What::VoidEnded | What::Lost,
+                _,
+            ) => under_way = None,
             _ => {}
         }
     }
-    fetch
+    under_way
 }
 
-/// Failures since the last token.
-fn failures(log: &[Entry]) -> usize {
+/// The token that came last and was not invalidated: its lifetime, and how long it was good.
+fn last_token(log: &[Entry]) -> Option<(Option<Duration>, Duration)> {
+    let is_decisive = |entry: &Entry| matches!(entry.what, What::Came { .. } | What::Invalidated);
+    let index = log.iter().rposition(is_decisive)?;
+    let What::Came { lifetime, .. } = log[index].what else {
+        return None;
+    };
+    let lifetime = lifetime.filter(|lifetime| !lifetime.is_zero());
+    Some((lifetime, lasted(log[index].at, &log[index + 1..])))
+}
+
+/// How long after it came a request last got a token before the first rejection.
+fn lasted(came: Now, since: &[Entry]) -> Duration {
+    let last_good = since
+        .iter()
+        .take_while(|entry| !matches!(entry.what, What::Asked { rejected: true }))
+        .filter(|entry| matches!(entry.what, What::Asked { .. }))
+        .last();
+    last_good.map_or(Duration::ZERO, |entry| entry.at.monotonic - came.monotonic)
+}
+
+/// Where the failures are since the last token or invalidation.
+fn failures(log: &[Entry]) -> Vec<usize> {
+    let is_decisive = |entry: &Entry| matches!(entry.what, What::Came { .. } | What::Invalidated);
+    let begin = log
+        .iter()
+        .rposition(is_decisive)
+        .map_or(0, |index| index + 1);
+    let is_failure = |index: &usize| matches!(log[*index].what, What::Failed { .. });
+    (begin..log.len()).filter(is_failure).collect()
+}
+
+/// Tokens in a row, up to the last, that had expired when they came.
+fn expired_in_a_row(log: &[Entry]) -> usize {
     log.iter()
         .rev()
-        .take_while(|entry| !matches!(entry.what, What::Came { .. }))
-        .filter(|entry| matches!(entry.what, What::Failed { .. }))
+        .filter(|entry| matches!(entry.what, What::Came { .. } | What::Invalidated))
+        .take_while(|entry| {
+            let expired = Some(Duration::ZERO);
+            matches!(entry.what, What::Came { lifetime, .. } if lifetime == expired)
+        })
         .count()
 }

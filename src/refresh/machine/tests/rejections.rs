@@ -1,89 +1,140 @@
 //! What a rejected token leads to, one decision a test; and what a server costs that rejects all.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
-    super::Answer,
     decisions::Bench,
     events::{DAY, HOUR, MILLI, MINUTE, NANO, SECOND},
 };
+use crate::refresh::answer::{Answer, Arrival};
 
 #[test]
-fn a_rejected_token_waits_for_one_fetch() {
+fn a_rejected_token_waits_for_one_fetch_for_five_seconds() {
     let mut bench = Bench::with_one_hour();
+    let until = bench.after(5 * SECOND);
     let fetch = Bench::waits(bench.ask_rejected());
-    assert_eq!(bench.ask_rejected(), Answer::Wait { fetch });
+    bench.pass(5 * SECOND - NANO);
+    assert_eq!(bench.ask_rejected(), Answer::Wait { fetch, until });
 }
 
 #[test]
-fn a_rejected_token_is_served_again_while_the_source_backs_off() {
+fn a_replacement_that_takes_too_long_lets_the_rejected_token_go_on() {
+    let mut bench = Bench::with_one_hour();
+    let fetch = Bench::waits(bench.ask_rejected());
+    bench.pass(5 * SECOND);
+    let until = bench.after(SECOND);
+    let despite = |fetch| Answer::Serve {
+        token: 1,
+        until,
+        despite_rejection: true,
+        fetch: Some(fetch),
+    };
+    assert_eq!(bench.ask_rejected(), despite(fetch));
+    // Later tries run in the background, whatever marks come and go.
+    bench.failed(fetch);
+    bench.pass(MINUTE);
+    bench.ask();
+    assert_ne!(Bench::ahead(bench.ask_rejected()), fetch);
+}
+
+#[test]
+fn after_a_failed_replacement_no_request_waits_until_a_fetch_succeeds() {
     let mut bench = Bench::with_one_hour();
     let fetch = Bench::waits(bench.ask_rejected());
     bench.failed(fetch);
     let until = bench.after(100 * MILLI);
     assert_eq!(bench.ask_rejected(), Bench::again(1, until));
     bench.pass(100 * MILLI);
-    assert_ne!(Bench::waits(bench.ask_rejected()), fetch);
+    let fetch = Bench::ahead(bench.ask_rejected());
+    bench.fetched(fetch, 2, HOUR);
+    bench.pass(HOUR / 2);
+    assert!(matches!(bench.ask(), Answer::Serve { .. }));
+    Bench::waits(bench.ask_rejected());
 }
 
 #[test]
-fn a_replacement_that_is_rejected_too_is_served_again_for_the_interval() {
+fn the_wait_is_counted_once_for_a_replacement_whatever_marks_come_and_go() {
     let mut bench = Bench::with_one_hour();
+    let until = bench.after(5 * SECOND);
     let fetch = Bench::waits(bench.ask_rejected());
-    bench.pass(3 * SECOND);
-    bench.fetched(fetch, 2, HOUR);
+    bench.pass(2 * SECOND);
+    assert_eq!(
+        Bench::ahead(bench.ask()),
+        fetch,
+        "a success took the mark off"
+    );
+    bench.pass(2 * SECOND);
+    assert_eq!(bench.ask_rejected(), Answer::Wait { fetch, until });
+}
+
+#[test]
+fn the_first_two_replacements_are_immediate_and_the_third_is_ten_seconds_later() {
+    let mut bench = Bench::with_one_hour();
+    for token in [2, 3] {
+        let fetch = Bench::waits(bench.ask_rejected());
+        bench.pass(3 * SECOND);
+        bench.fetched(fetch, token, HOUR);
+    }
     let until = bench.after(SECOND);
-    assert_eq!(bench.ask_rejected(), Bench::again(2, until));
+    assert_eq!(bench.ask_rejected(), Bench::again(3, until));
     // Ten seconds from one beginning to the next.
     bench.pass(7 * SECOND - NANO);
     let until = bench.after(NANO);
-    assert_eq!(bench.ask_rejected(), Bench::again(2, until));
+    assert_eq!(bench.ask_rejected(), Bench::again(3, until));
     bench.pass(NANO);
-    assert_ne!(Bench::waits(bench.ask_rejected()), fetch);
+    Bench::waits(bench.ask_rejected());
+}
+
+/// A token that was replaced twice just now, so that the next replacement has to wait.
+fn throttled(lifetime: Duration) -> Bench {
+    let mut bench = Bench::with_one_hour();
+    for token in [2, 3] {
+        let fetch = Bench::waits(bench.ask_rejected());
+        bench.fetched(fetch, token, lifetime);
+    }
+    bench
 }
 
 #[test]
 fn a_rejected_token_that_is_due_is_refreshed_whatever_the_interval() {
-    let mut bench = Bench::with_one_hour();
-    let fetch = Bench::waits(bench.ask_rejected());
-    // Due after 4 seconds.
-    bench.fetched(fetch, 2, 5 * SECOND);
-    bench.pass(4 * SECOND - NANO);
+    // Served for 4 seconds, and due after 3.
+    let mut bench = throttled(5 * SECOND);
+    bench.pass(3 * SECOND - NANO);
     let until = bench.after(NANO);
-    assert_eq!(bench.ask_rejected(), Bench::again(2, until));
+    assert_eq!(bench.ask_rejected(), Bench::again(3, until));
     bench.pass(NANO);
     Bench::waits(bench.ask_rejected());
 }
 
 #[test]
 fn a_rejected_token_is_not_served_past_its_time_even_while_throttled() {
-    let mut bench = Bench::with_one_hour();
-    for (token, lifetime) in [(2, HOUR), (3, 11 * SECOND)] {
-        let fetch = Bench::waits(bench.ask_rejected());
-        bench.fetched(fetch, token, lifetime);
-        bench.pass(10 * SECOND);
-    }
-    // Token 3 may be served for half a second more, and the interval is 20 s.
-    let fetch = Bench::waits(bench.ask_rejected());
-    bench.failed(fetch);
-    assert!(matches!(bench.ask_rejected(), Answer::Serve { .. }));
-    bench.pass(450 * MILLI);
-    Bench::waits(bench.ask_rejected());
+    let mut bench = throttled(2 * SECOND);
+    bench.pass(1_500 * MILLI - NANO);
+    assert!(matches!(bench.ask_rejected(), Answer::Wait { .. }), "due");
+    bench.pass(NANO);
+    assert_eq!(bench.usable(), None);
 }
 
-/// The length of the throttle after a token is replaced that lasted for that long.
+#[test]
+fn a_rejection_while_a_refresh_is_under_way_joins_it() {
+    let mut bench = Bench::with_one_hour();
+    bench.pass(48 * MINUTE);
+    let fetch = Bench::ahead(bench.ask());
+    assert_eq!(Bench::waits(bench.ask_rejected()), fetch);
+}
+
+/// The time from the beginning of one replacement to the next, after a token is replaced that lasted
+/// for that long.
 fn interval_after(bench: &mut Bench, lasted: Duration) -> Duration {
     bench.pass(lasted);
     bench.ask();
     // Beyond any throttle.
     bench.pass(HOUR);
     let fetch = Bench::waits(bench.ask_rejected());
-    bench.fetched(fetch, 2, DAY);
+    let arrival = bench.arrival(fetch, 2, None, 0.0);
+    assert_eq!(arrival, Arrival::Held);
     let begun = bench.now.monotonic;
-    let mut probe = Bench {
-        machine: bench.machine.clone(),
-        now: bench.now,
-    };
+    let mut probe = bench.clone();
     while let Answer::Serve { until, .. } = probe.ask_rejected() {
         probe.pass_until(until);
     }
@@ -93,81 +144,176 @@ fn interval_after(bench: &mut Bench, lasted: Duration) -> Duration {
 #[test]
 fn the_interval_doubles_to_its_limit_until_a_token_has_lasted_for_it() {
     let mut bench = Bench::empty();
-    bench.hold(1, DAY);
+    let _ = bench.machine.hold(bench.now, 1, None, 0.0);
     let lasts = |bench: &mut Bench, seconds| interval_after(bench, SECOND * seconds).as_secs();
-    assert_eq!(lasts(&mut bench, 0), 10);
+    assert_eq!(lasts(&mut bench, 0), 0);
+    assert_eq!(lasts(&mut bench, 9), 10);
     assert_eq!(lasts(&mut bench, 9), 20);
     assert_eq!(lasts(&mut bench, 19), 40);
     assert_eq!(lasts(&mut bench, 0), 80);
     assert_eq!(lasts(&mut bench, 0), 160);
     assert_eq!(lasts(&mut bench, 0), 300);
     assert_eq!(lasts(&mut bench, 299), 300);
-    assert_eq!(lasts(&mut bench, 300), 10);
-    assert_eq!(lasts(&mut bench, 10), 10);
-    assert_eq!(lasts(&mut bench, 0), 20);
+    assert_eq!(lasts(&mut bench, 300), 0);
+    assert_eq!(lasts(&mut bench, 10), 0);
+    assert_eq!(lasts(&mut bench, 0), 10);
+}
+
+#[test]
+fn a_token_has_not_lasted_before_a_tenth_of_its_lifetime_or_five_minutes() {
+    for (lifetime, lasting) in [
+        (10 * MINUTE, MINUTE),
+        (DAY, 5 * MINUTE),
+        (MINUTE, 10 * SECOND),
+    ] {
+        for (lasted, immediate) in [(lasting - NANO, false), (lasting, true)] {
+            let mut bench = Bench::with_one_hour();
+            let fetch = Bench::waits(bench.ask_rejected());
+            bench.fetched(fetch, 2, lifetime);
+            bench.pass(lasted);
+            bench.ask();
+            let fetch = Bench::waits(bench.ask_rejected());
+            bench.fetched(fetch, 3, HOUR);
+            let again = matches!(bench.ask_rejected(), Answer::Wait { .. });
+            assert_eq!(again, immediate, "{lifetime:?} {lasted:?}");
+        }
+    }
+}
+
+#[test]
+fn a_token_has_lasted_for_the_time_before_its_first_mark() {
+    let mut bench = Bench::with_one_hour();
+    let fetch = Bench::waits(bench.ask_rejected());
+    bench.fetched(fetch, 2, HOUR);
+    let fetch = Bench::waits(bench.ask_rejected());
+    bench.failed(fetch);
+    // A success takes the mark off, and the token goes on for long.
+    bench.pass(10 * MINUTE);
+    assert!(matches!(bench.ask(), Answer::Serve { fetch: None, .. }));
+    bench.pass(MINUTE);
+    let fetch = Bench::ahead(bench.ask_rejected());
+    bench.fetched(fetch, 3, HOUR);
+    assert_eq!(bench.ask_rejected(), Bench::again(3, bench.after(SECOND)));
 }
 
 #[test]
 fn a_token_that_lasted_counts_even_if_its_time_ends_before_its_replacement_comes() {
     let mut bench = Bench::with_one_hour();
-    let fetch = Bench::waits(bench.ask_rejected());
-    bench.fetched(fetch, 2, HOUR);
+    for token in [2, 3] {
+        let fetch = Bench::waits(bench.ask_rejected());
+        bench.fetched(fetch, token, HOUR);
+    }
     bench.pass(HOUR - 11 * SECOND);
     bench.ask();
     let fetch = Bench::waits(bench.ask_rejected());
     bench.pass(SECOND);
-    assert_eq!(bench.ask_rejected(), Answer::Wait { fetch });
-    bench.fetched(fetch, 3, HOUR);
-    // Ten seconds from when the fetch began, not twenty.
-    bench.pass(9 * SECOND - NANO);
-    assert!(matches!(bench.ask_rejected(), Answer::Serve { .. }));
-    bench.pass(NANO);
+    assert_eq!(Bench::waits(bench.ask_rejected()), fetch);
+    bench.fetched(fetch, 4, HOUR);
+    // It lasted, so the next replacement is immediate.
     Bench::waits(bench.ask_rejected());
 }
 
-/// One request a second, and each token is rejected as soon as it was served.
-fn fetches_in_a_hostile_day(lifetime: Option<Duration>) -> Vec<Duration> {
+/// What a run of one request a second costs.
+#[derive(Debug, Default)]
+struct Costs {
+    fetches: Vec<Instant>,
+    rejected: u32,
+}
+
+impl Costs {
+    fn gaps(&self) -> Vec<u64> {
+        let pairs = self.fetches.windows(2);
+        pairs.map(|pair| (pair[1] - pair[0]).as_secs()).collect()
+    }
+}
+
+/// One request a second. `accepts` tells whether the server takes a token of that age. A fetch is
+/// immediate, also in the background, and a success takes the mark off.
+fn run(seconds: u64, lifetime: Option<Duration>, accepts: impl Fn(Duration) -> bool) -> Costs {
     let mut bench = Bench::empty();
-    let (mut begun, mut token, mut rejected) = (Vec::new(), 0, 0);
-    let first = bench.now.monotonic;
-    for _ in 0..DAY.as_secs() {
-        match bench.machine.ask(bench.now, |&token| token <= rejected) {
-            Answer::Wait { fetch } => {
-                begun.push(bench.now.monotonic - first);
+    let mut costs = Costs::default();
+    let (mut token, mut came, mut marked) = (0, bench.now.monotonic, 0);
+    for _ in 0..seconds {
+        loop {
+            let (answer, _) = bench.machine.ask(bench.now, |&asked| asked == marked);
+            let (fetch, waits) = match answer {
+                Answer::Wait { fetch, .. } => (Some(fetch), true),
+                Answer::Serve { fetch, .. } => (fetch, false),
+                Answer::BackOff { .. } => panic!("a back-off without a failure"),
+            };
+            let sent = token;
+            let age = bench.now.monotonic - came;
+            if let Some(fetch) = fetch {
                 token += 1;
-                let expiry = lifetime.map(|lifetime| bench.after(lifetime));
-                let outcome = bench.machine.fetched(bench.now, fetch, token, expiry, 0.5);
-                assert_eq!(outcome, Ok(()));
+                came = bench.now.monotonic;
+                costs.fetches.push(came);
+                let arrival = bench.arrival(fetch, token, lifetime, 0.5);
+                assert_eq!(arrival, Arrival::Held);
             }
-            Answer::Serve {
-                despite_rejection, ..
-            } => assert!(despite_rejection),
-            Answer::BackOff { .. } => panic!("a back-off without a failure"),
+            if !waits {
+                let is_accepted = accepts(age);
+                costs.rejected += u32::from(!is_accepted);
+                if sent == token {
+                    marked = if is_accepted { 0 } else { sent };
+                }
+                break;
+            }
         }
-        rejected = token;
         bench.pass(SECOND);
     }
-    begun
+    costs
 }
 
 #[test]
-fn a_day_of_nothing_but_401_costs_293_fetches() {
+fn a_day_of_nothing_but_401_costs_294_fetches() {
     for lifetime in [None, Some(DAY)] {
-        let begun = fetches_in_a_hostile_day(lifetime);
-        let gaps: Vec<_> = begun
-            .windows(2)
-            .map(|pair| (pair[1] - pair[0]).as_secs())
-            .collect();
-        // The first rejected token is replaced at once, at the next request.
-        assert_eq!(gaps[..7], [1, 10, 20, 40, 80, 160, 300]);
-        assert!(gaps[6..].iter().all(|&gap| gap == 300), "{gaps:?}");
-        assert_eq!(begun.len(), 293);
+        let costs = run(DAY.as_secs(), lifetime, |_| false);
+        let gaps = costs.gaps();
+        // The first two rejected tokens are replaced at once, at the next request.
+        assert_eq!(gaps[..8], [1, 1, 10, 20, 40, 80, 160, 300]);
+        assert!(gaps[7..].iter().all(|&gap| gap == 300), "{gaps:?}");
+        assert_eq!(costs.fetches.len(), 294);
     }
 }
 
 #[test]
-fn a_hostile_server_costs_no_more_than_the_expiry_of_its_tokens_does() {
-    // A token of a minute is due after 45 seconds in the mean of its jitter.
-    let begun = fetches_in_a_hostile_day(Some(MINUTE));
-    assert_eq!(begun.len(), 1923);
+fn tokens_that_are_taken_two_seconds_after_their_issue_cost_few_fetches() {
+    let costs = run(3 * HOUR.as_secs(), Some(HOUR), |age| age >= 2 * SECOND);
+    println!(
+        "{} fetches, {} rejected requests",
+        costs.fetches.len(),
+        costs.rejected
+    );
+    assert!(costs.fetches.len() <= 15, "{}", costs.fetches.len());
+    assert!(costs.rejected <= 40, "{}", costs.rejected);
+}
+
+#[test]
+fn two_revocations_within_seconds_are_both_answered_at_once() {
+    let mut bench = Bench::with_one_hour();
+    bench.pass(10 * MINUTE);
+    bench.ask();
+    let fetch = Bench::waits(bench.ask_rejected());
+    bench.fetched(fetch, 2, HOUR);
+    bench.pass(5 * SECOND);
+    bench.ask();
+    Bench::waits(bench.ask_rejected());
+}
+
+#[test]
+fn one_spurious_401_and_an_endpoint_that_hangs_cost_one_wait() {
+    let mut bench = Bench::with_one_hour();
+    let mut waited = 0;
+    for _ in 0..180 {
+        if let Some(fetch) = bench.machine.overdue(bench.now) {
+            bench.failed(fetch);
+        }
+        match bench.ask_rejected() {
+            Answer::Wait { .. } => waited += 1,
+            Answer::Serve { .. } => {}
+            Answer::BackOff { .. } => panic!("an error although the token is good"),
+        }
+        bench.pass(SECOND);
+    }
+    assert_eq!(waited, 5, "seconds in which requests waited");
 }

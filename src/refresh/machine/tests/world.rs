@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{
-    super::{Answer, FetchId, Machine, Now, Refusal},
+    super::Machine,
     events::{DAY, Event, Lifetime, NANO, SECOND},
-    reference::{Expected, Need, Reference, Token, has_passed},
+    reference::{Expected, Fetch, Need, Reference, Token, has_passed},
 };
+use crate::refresh::answer::{Answer, Arrival, Failure, FetchId, Now};
 use crate::refresh::policy::Policy;
 
 /// How often something was seen that the promises speak of.
@@ -17,11 +18,17 @@ pub(super) struct Seen {
     pub(super) due_but_backing_off: u32,
     pub(super) despite_throttle: u32,
     pub(super) despite_backoff: u32,
+    pub(super) despite_patience: u32,
     pub(super) first: u32,
     pub(super) replaced: u32,
+    pub(super) waits_with_a_good_token: u32,
     pub(super) backoff: u32,
-    pub(super) refused: u32,
-    /// A token whose time was over by the clock on the wall alone.
+    pub(super) expired: u32,
+    pub(super) unjudged: u32,
+    pub(super) void: u32,
+    pub(super) late: u32,
+    pub(super) late_and_held: u32,
+    /// A token whose time was over by the wall clock alone.
     pub(super) over_by_wall: u32,
     pub(super) longest_throttle: Duration,
 }
@@ -33,6 +40,8 @@ pub(super) struct World {
     policy: Policy,
     /// Each fetch there was. While one is under way, it is the last.
     fetches: Vec<FetchId>,
+    /// So many of them had begun when the user last signed out.
+    void: usize,
     tokens: u32,
     errors: u32,
     hostile: bool,
@@ -55,6 +64,7 @@ impl World {
             reference: Reference::new(policy.clone()),
             policy,
             fetches: Vec::new(),
+            void: 0,
             tokens: 0,
             errors: 0,
             hostile: false,
@@ -82,13 +92,29 @@ impl World {
             Event::Sleep(duration) => self.now.wall += duration,
             Event::Slew(duration) => self.now.monotonic += duration,
             Event::SetBack(duration) => self.now.wall -= duration,
+            Event::Accept => {
+                if let Some(token) = self.reference.token(self.now) {
+                    self.reference.accepted(self.now, token.number);
+                }
+            }
             Event::Fetched(lifetime) => self.fetched(lifetime, random),
-            Event::Failed => self.failed(random),
-            Event::Late(which) => self.late(which, random),
-            Event::Overdue { driven } => self.overdue(driven, random),
-            Event::Abandoned => self.abandon(),
+            Event::Failed {
+                permanent,
+                retry_after,
+            } => self.failed(random, permanent, retry_after),
+            Event::Late(which, lifetime) => self.late(which, lifetime, random),
+            Event::Overdue => self.overdue(random),
+            Event::Lost => {
+                if let Some(fetch) = self.under_way() {
+                    self.machine.lost(fetch);
+                    self.reference.lost(self.now);
+                }
+            }
             Event::Refresh => {
-                let fetch = self.machine.refresh(self.now);
+                let (fetch, until) = self.machine.refresh(self.now);
+                let began = self.reference.under_way().map(|fetch| fetch.began);
+                let began = began.unwrap_or(self.now.monotonic);
+                assert_eq!(until, began + self.policy.fetch_timeout);
                 match self.under_way() {
                     Some(under_way) => assert_eq!(fetch, under_way, "two fetches at a time"),
                     None => self.begin(fetch),
@@ -96,7 +122,11 @@ impl World {
                 self.reference.refreshed(self.now);
             }
             Event::Invalidate => {
-                self.machine.invalidate();
+                let held = self.reference.held();
+                let (forgotten, _displaced) = self.machine.invalidate();
+                assert!(forgotten.is_none() || forgotten == held);
+                assert_eq!(self.machine.previous(), None);
+                self.void = self.fetches.len();
                 self.reference.invalidated(self.now);
             }
         }
@@ -123,70 +153,135 @@ impl World {
         });
     }
 
+    fn arrive(
+        &mut self,
+        fetch: FetchId,
+        lifetime: Lifetime,
+        random: f64,
+    ) -> (Arrival, Option<Duration>) {
+        self.tokens += 1;
+        let lifetime = match lifetime {
+            Lifetime::Endless => None,
+            Lifetime::Of(lifetime) => Some(lifetime),
+            Lifetime::Past => Some(Duration::ZERO),
+        };
+        let mut machine = self.machine.clone();
+        let rejected = |&token: &u32| self.reference.is_rejected(token);
+        let (arrival, _displaced) =
+            machine.fetched(self.now, fetch, self.tokens, lifetime, rejected, random);
+        self.machine = machine;
+        if arrival != Arrival::Void {
+            assert_eq!(self.machine.previous(), Some(self.tokens));
+        }
+        (arrival, lifetime)
+    }
+
+    fn holds_good(&self) -> bool {
+        let token = self.reference.token(self.now);
+        token.is_some_and(|token| token.judged && !token.rejected)
+    }
+
     fn fetched(&mut self, lifetime: Lifetime, random: f64) {
         let Some(fetch) = self.under_way() else {
             return;
         };
-        self.tokens += 1;
-        let now = self.now.monotonic;
-        let (expiry, lifetime) = match lifetime {
-            Lifetime::Endless => (None, None),
-            Lifetime::Of(lifetime) => (Some(now + lifetime), Some(lifetime)),
-            Lifetime::Past(age) => (Some(now - age), Some(Duration::ZERO)),
-        };
-        let taken = self
-            .machine
-            .fetched(self.now, fetch, self.tokens, expiry, random);
-        if lifetime == Some(Duration::ZERO) {
-            assert_eq!(taken, Err(Refusal::Expired));
-            self.seen.refused += 1;
-            self.look();
-            self.failed(random);
+        let is_void = self.reference.under_way().is_some_and(|fetch| fetch.void);
+        let holds_good = self.holds_good();
+        let (arrival, lifetime) = self.arrive(fetch, lifetime, random);
+        if is_void {
+            assert_eq!(arrival, Arrival::Void);
+            self.reference.void_ended(self.now);
+            self.seen.void += 1;
             return;
         }
-        assert_eq!(taken, Ok(()));
-        self.reference.came(self.now, self.tokens, lifetime, random);
+        let is_expired = lifetime == Some(Duration::ZERO);
+        if is_expired && holds_good {
+            assert_eq!(arrival, Arrival::Expired);
+            self.seen.expired += 1;
+            self.reference.looked(self.now);
+            self.look();
+            self.failed(random, false, None);
+            return;
+        }
+        assert_eq!(arrival, Arrival::Held);
+        self.seen.unjudged += u32::from(is_expired);
+        self.reference
+            .came(self.now, self.tokens, lifetime, random, false);
         let throttle = self.reference.throttle();
-        let wait = throttle.map(|end| end.saturating_duration_since(now));
+        let wait = throttle.map(|end| end.saturating_duration_since(self.now.monotonic));
         let longest = &mut self.seen.longest_throttle;
         *longest = wait.unwrap_or_default().max(*longest);
     }
 
-    fn failed(&mut self, random: f64) {
-        if let Some(fetch) = self.under_way() {
-            self.errors += 1;
-            self.machine.failed(self.now, fetch, self.errors, random);
-            self.reference.failed(self.now, self.errors, random);
+    fn fail(
+        &mut self,
+        fetch: FetchId,
+        random: f64,
+        permanent: bool,
+        retry_after: Option<Duration>,
+    ) {
+        self.errors += 1;
+        let failure = Failure {
+            error: self.errors,
+            retry_after,
+            permanent,
+        };
+        let _displaced = self.machine.failed(self.now, fetch, failure, random);
+    }
+
+    fn failed(&mut self, random: f64, permanent: bool, retry_after: Option<Duration>) {
+        let Some((fetch, Fetch { void, .. })) = self.under_way().zip(self.reference.under_way())
+        else {
+            return;
+        };
+        self.fail(fetch, random, permanent, retry_after);
+        if void {
+            self.reference.void_ended(self.now);
+        } else {
+            let error = self.errors;
+            self.reference
+                .failed(self.now, error, random, permanent, retry_after);
         }
     }
 
-    fn late(&mut self, which: usize, random: f64) {
+    fn late(&mut self, which: usize, lifetime: Lifetime, random: f64) {
         let over = self.fetches.len() - usize::from(self.under_way().is_some());
         if over == 0 {
             return;
         }
-        let fetch = self.fetches[which % over];
-        let taken = self.machine.fetched(self.now, fetch, 0, None, random);
-        assert_eq!(taken, Err(Refusal::GivenUp));
-        self.machine.failed(self.now, fetch, 0, random);
-    }
-
-    fn overdue(&mut self, driven: bool, random: f64) {
-        let timeout = self.policy.fetch_timeout;
-        let since = self.reference.under_way();
-        let expected = since.is_some_and(|began| self.now.monotonic - began >= timeout);
-        let overdue = self.machine.overdue(self.now);
-        assert_eq!(overdue, self.under_way().filter(|_| expected));
-        match overdue {
-            Some(_) if driven => self.failed(random),
-            Some(_) => self.abandon(),
-            None => {}
+        let which = which % over;
+        let fetch = self.fetches[which];
+        // Its failure says nothing any more.
+        self.fail(fetch, random, true, None);
+        self.reference.looked(self.now);
+        self.look();
+        let held = !self.holds_good();
+        let (arrival, lifetime) = self.arrive(fetch, lifetime, random);
+        if which < self.void {
+            assert_eq!(arrival, Arrival::Void);
+            self.reference.looked(self.now);
+            return;
+        }
+        assert_eq!(arrival, Arrival::Late { held });
+        self.seen.late += 1;
+        self.seen.late_and_held += u32::from(held);
+        if held {
+            self.reference
+                .came(self.now, self.tokens, lifetime, random, true);
+        } else {
+            self.reference.looked(self.now);
         }
     }
 
-    fn abandon(&mut self) {
-        self.machine.abandon();
-        self.reference.given_up(self.now);
+    fn overdue(&mut self, random: f64) {
+        let timeout = self.policy.fetch_timeout;
+        let fetch = self.reference.under_way();
+        let expected = fetch.is_some_and(|fetch| self.now.monotonic - fetch.began >= timeout);
+        let overdue = self.machine.overdue(self.now);
+        assert_eq!(overdue, self.under_way().filter(|_| expected));
+        if overdue.is_some() {
+            self.failed(random, false, None);
+        }
     }
 
     fn begin(&mut self, fetch: FetchId) {
@@ -195,7 +290,9 @@ impl World {
     }
 
     fn ask_machine(&self, machine: &mut Machine<u32, u32>, now: Now) -> Answer<u32, u32> {
-        machine.ask(now, |&token| self.reference.is_rejected(token))
+        let rejected = |&token: &u32| self.reference.is_rejected(token);
+        let (answer, _displaced) = machine.ask(now, rejected);
+        answer
     }
 
     /// What would be answered now, without asking.
@@ -203,7 +300,7 @@ impl World {
         let mut machine = self.machine.clone();
         let answer = self.ask_machine(&mut machine, self.now);
         self.compare(&answer, self.reference.expected(self.now));
-        let usable = self.machine.clone().usable(self.now).copied();
+        let (usable, _displaced) = self.machine.clone().usable(self.now);
         let token = self.reference.token(self.now);
         assert_eq!(usable, token.map(|token| token.number));
     }
@@ -255,7 +352,13 @@ impl World {
                 };
                 (given, fetch)
             }
-            Answer::Wait { fetch } => (Expected::Wait(need(Some(fetch))), Some(fetch)),
+            Answer::Wait { fetch, until } => {
+                let given = Expected::Wait {
+                    fetch: need(Some(fetch)),
+                    until,
+                };
+                (given, Some(fetch))
+            }
             Answer::BackOff { error, retry_in } => (Expected::BackOff { error, retry_in }, None),
         };
         assert_eq!(given, expected);
@@ -269,13 +372,12 @@ impl World {
         assert_eq!(token.number, number, "not the token that came last");
         let expired = token
             .lifetime
-            .is_some_and(|lifetime| has_passed(token.came, self.now, lifetime));
+            .is_some_and(|lifetime| has_passed(token.came, self.now, lifetime.max(SECOND)));
         assert!(!expired, "a token is served past its expiry");
     }
 
     /// A replacement begins neither within the interval nor within the back-off of the one before.
     fn check_spacing(&self, token: Token) {
-        assert!(token.rejected, "a request waits although a token is good");
         if let Some(end) = self.reference.throttle() {
             let due = Reference::is_due(token, self.now);
             assert!(due || self.now.monotonic >= end, "replaced too soon");
@@ -290,7 +392,7 @@ impl World {
         let check_at = now + SECOND;
         let earliest = changes.iter().fold(check_at, |at, &change| at.min(change));
         assert!(until >= earliest, "asked again before anything can change");
-        assert!(until <= check_at, "the clock on the wall is not looked at");
+        assert!(until <= check_at, "the wall clock is not looked at");
 
         changes.push(until - NANO);
         changes.retain(|&change| change < until);
@@ -321,10 +423,14 @@ impl World {
                 seen.ahead += u32::from(fetch == Need::ANewOne);
                 seen.due_but_backing_off += u32::from(!rejected && due && fetch == Need::Nothing);
                 seen.despite_throttle += u32::from(rejected && throttled);
-                seen.despite_backoff += u32::from(rejected && !throttled);
+                seen.despite_backoff += u32::from(rejected && fetch == Need::Nothing && !throttled);
+                seen.despite_patience += u32::from(rejected && fetch != Need::Nothing);
             }
-            Expected::Wait(Need::ANewOne) if token.is_some() => seen.replaced += 1,
-            Expected::Wait(_) => seen.first += 1,
+            Expected::Wait { fetch, .. } => match token {
+                Some(token) if !token.rejected => seen.waits_with_a_good_token += 1,
+                Some(_) if fetch == Need::ANewOne => seen.replaced += 1,
+                _ => seen.first += 1,
+            },
             Expected::BackOff { .. } => seen.backoff += 1,
         }
         let by_monotonic = Now {

@@ -1,0 +1,197 @@
+//! The states of a [`ResponseFuture`](super::ResponseFuture) off the fast path.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use super::{Sent, TokenReplaced};
+use crate::{
+    error::{BoxError, Error},
+    rules::Auth,
+    source::{PendingToken, TokenFuture, TokenSource, TokenState},
+    token::BearerToken,
+};
+
+/// The states off the fast path. Most requests enter none.
+#[expect(clippy::large_enum_variant, reason = "every state is in the same box")]
+pub(super) enum SlowPath<S, R, B> {
+    /// The request waits for its token, or for the inner service.
+    Unsent(Unsent<S, B>),
+    /// Only where rejected requests are to be retried.
+    WaitingForReplacement(HeldBack<R>),
+    /// The request is not sent. The first poll takes the error.
+    NotSent(Option<Error>),
+}
+
+/// A request, and what sends it.
+pub(super) struct Unsent<S, B> {
+    step: Step,
+    /// A clone of the inner service. It reserves nothing before it is polled ready.
+    inner: S,
+    /// What clones it. As a field, so that a future needs no `S: Clone` to be a future.
+    clone_inner: fn(&S) -> S,
+    /// `None` once the request is sent.
+    request: Option<Request<B>>,
+    auth: Arc<Auth<dyn TokenSource>>,
+    /// Whether the source was asked again, because the first token had ended.
+    asked_anew: bool,
+}
+
+/// What an unsent request waits for.
+enum Step {
+    WaitingForToken(PendingToken),
+    WaitingForService {
+        token: BearerToken,
+        /// Whether the inner service was not ready when the token came.
+        has_waited: bool,
+    },
+}
+
+/// A response that rejected its token, until the source has been asked for another.
+pub(super) struct HeldBack<R> {
+    response: Option<R>,
+    rejected: BearerToken,
+    replacement: TokenFuture,
+}
+
+/// What comes after a slow state.
+pub(super) enum Next<F, R> {
+    /// The request is sent, and its response comes from this future.
+    Sent(F, Sent),
+    /// The caller gets the response that was held back.
+    Answer(R),
+}
+
+type NextOrError<F, R> = Result<Next<F, Response<R>>, BoxError>;
+
+impl<S, R, B> SlowPath<S, R, B> {
+    /// For `Debug`.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Unsent(unsent) => match unsent.step {
+                Step::WaitingForToken(_) => "waiting for a token",
+                Step::WaitingForService { .. } => "waiting for the inner service",
+            },
+            Self::WaitingForReplacement(_) => "waiting for another token",
+            Self::NotSent(_) => "not sent",
+        }
+    }
+}
+
+impl<S, B, R> SlowPath<S, Response<R>, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+{
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<NextOrError<S::Future, R>> {
+        let error = match self {
+            Self::Unsent(unsent) => match ready!(unsent.poll(cx)) {
+                Ok((response, sent)) => return Poll::Ready(Ok(Next::Sent(response, sent))),
+                Err(error) => error,
+            },
+            Self::WaitingForReplacement(held_back) => match ready!(held_back.poll(cx)) {
+                Ok(response) => return Poll::Ready(Ok(Next::Answer(response))),
+                Err(error) => error.into(),
+            },
+            Self::NotSent(error) => error.take().unwrap_or_else(Error::finished).into(),
+        };
+        // What the request has reserved is given back now, not when the caller drops the future.
+        *self = Self::NotSent(None);
+        Poll::Ready(Err(error))
+    }
+}
+
+impl<S: Clone, B> Unsent<S, B> {
+    pub(super) fn new(
+        token: PendingToken,
+        inner: S,
+        request: Request<B>,
+        auth: Arc<Auth<dyn TokenSource>>,
+    ) -> Self {
+        Self {
+            step: Step::WaitingForToken(token),
+            inner,
+            clone_inner: S::clone,
+            request: Some(request),
+            auth,
+            asked_anew: false,
+        }
+    }
+}
+
+impl<S, B> Unsent<S, B>
+where
+    S: Service<Request<B>>,
+    S::Error: Into<BoxError>,
+{
+    /// Sends the request once its token is there and the inner service is ready.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(S::Future, Sent), BoxError>> {
+        loop {
+            let (token, has_waited) = match &mut self.step {
+                Step::WaitingForToken(token) => {
+                    let token = ready!(token.as_mut().poll(cx)).map_err(Error::no_token)?;
+                    self.step = Step::WaitingForService {
+                        token,
+                        has_waited: false,
+                    };
+                    continue;
+                }
+                Step::WaitingForService { token, has_waited } => (token, has_waited),
+            };
+            if self.inner.poll_ready(cx).map_err(Into::into)?.is_pending() {
+                *has_waited = true;
+                return Poll::Pending;
+            }
+            // A source may serve a rejected token for want of another, so it is asked once only.
+            if *has_waited && !self.asked_anew && (token.is_rejected() || token.is_expired()) {
+                self.asked_anew = true;
+                match self.auth.source.token().into_state() {
+                    TokenState::Ready(result) => *token = result.map_err(Error::no_token)?,
+                    TokenState::Pending(token) => {
+                        // Gives back what `poll_ready` has reserved: the fetch may need it.
+                        self.inner = (self.clone_inner)(&self.inner);
+                        self.step = Step::WaitingForToken(token);
+                        continue;
+                    }
+                }
+            }
+            let mut request = self.request.take().ok_or_else(Error::finished)?;
+            self.auth.rules.attach(request.headers_mut(), token);
+            let sent = Sent {
+                token: token.clone(),
+                response_rules: self.auth.rules_for(token),
+            };
+            return Poll::Ready(Ok((self.inner.call(request), sent)));
+        }
+    }
+}
+
+impl<R> HeldBack<Response<R>> {
+    pub(super) fn new(
+        response: Response<R>,
+        rejected: BearerToken,
+        replacement: TokenFuture,
+    ) -> Self {
+        Self {
+            response: Some(response),
+            rejected,
+            replacement,
+        }
+    }
+
+    /// The response, once the source has answered.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<R>, Error>> {
+        let replacement = ready!(Pin::new(&mut self.replacement).poll(cx));
+        let mut response = self.response.take().ok_or_else(Error::finished)?;
+        if replacement.is_ok_and(|token| token.can_replace(&self.rejected)) {
+            response.extensions_mut().insert(TokenReplaced);
+        }
+        Poll::Ready(Ok(response))
+    }
+}

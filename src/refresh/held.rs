@@ -1,0 +1,104 @@
+//! The token that a source holds, and when its refresh is due and its service ends: [`Held`].
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{answer::Now, policy::Schedule};
+
+/// A moment on both clocks. It has come when either clock says so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) monotonic: Option<Instant>,
+    wall: Option<SystemTime>,
+}
+
+impl Moment {
+    /// Never, if `length` is not known or past the end of the clocks.
+    pub(super) fn after(now: Now, length: Option<Duration>) -> Self {
+        Self {
+            monotonic: length.and_then(|length| now.monotonic.checked_add(length)),
+            wall: length.and_then(|length| now.wall.checked_add(length)),
+        }
+    }
+
+    pub(super) fn has_come(&self, now: Now) -> bool {
+        self.monotonic.is_some_and(|at| at <= now.monotonic)
+            || self.wall.is_some_and(|at| at <= now.wall)
+    }
+}
+
+/// How long a token was good before a server first rejected it, and what its lifetime was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lasted {
+    pub(super) time: Duration,
+    pub(super) lifetime: Option<Duration>,
+}
+
+/// The token that is held.
+#[derive(Clone, Debug)]
+pub(super) struct Held<T> {
+    pub(super) token: T,
+    pub(super) since: Instant,
+    /// What was left when it came. `None` also if our clock cannot tell.
+    pub(super) lifetime: Option<Duration>,
+    /// Whether our clock can tell when it expires.
+    pub(super) is_judged: bool,
+    serve_for: Option<Duration>,
+    pub(super) refresh: Moment,
+    /// From then on requests wait for the refresh.
+    pub(super) wait: Moment,
+    pub(super) end: Moment,
+    /// When it was last seen not to be rejected, until the first rejection.
+    good_at: Instant,
+    was_rejected: bool,
+}
+
+impl<T> Held<T> {
+    pub(super) fn new(
+        now: Now,
+        token: T,
+        lifetime: Option<Duration>,
+        schedule: Schedule,
+        wait_after: Option<Duration>,
+    ) -> Self {
+        let is_judged = lifetime != Some(Duration::ZERO);
+        Self {
+            token,
+            since: now.monotonic,
+            lifetime: lifetime.filter(|_| is_judged),
+            is_judged,
+            serve_for: schedule.serve_for,
+            refresh: Moment::after(now, schedule.refresh_after),
+            wait: Moment::after(now, wait_after),
+            end: Moment::after(now, schedule.serve_for),
+            good_at: now.monotonic,
+            was_rejected: false,
+        }
+    }
+
+    /// Notes whether a server rejects it.
+    pub(super) fn see(&mut self, is_rejected: bool, now: Now) {
+        self.was_rejected |= is_rejected;
+        if !self.was_rejected {
+            self.good_at = now.monotonic;
+        }
+    }
+
+    /// How long it was good before a server first rejected it.
+    pub(super) fn lasted(&self) -> Lasted {
+        Lasted {
+            time: self.good_at.saturating_duration_since(self.since),
+            lifetime: self.lifetime,
+        }
+    }
+
+    /// The clock went back. A token that came in the future is as old as a new token, and its refresh is
+    /// due.
+    pub(super) fn not_after(&mut self, now: Now) {
+        if now.monotonic < self.since {
+            self.since = now.monotonic;
+            self.good_at = now.monotonic;
+            self.refresh = Moment::after(now, Some(Duration::ZERO));
+            self.end = Moment::after(now, self.serve_for);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What keeps a token fresh where requests are rare: [`KeepFresh`].
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use super::{
+    attempt::{poll_timer, timer},
+    contain::Contained,
+    engine::{Core, Step, Wanted},
+    wait::{Heard, Listening},
+    waiters::{Place, Waiters},
+};
+use crate::runtime::Runtime;
+
+/// A timer may stand still while the machine sleeps, so the wall clock is looked at this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// Asks for the token whenever a refresh is due. Holds no handle, and ends with the last handle.
+pub(super) struct KeepFresh {
+    core: Weak<Core>,
+    runtime: Arc<dyn Runtime>,
+    fetch_timeout: Duration,
+    changed: Arc<Waiters>,
+    place: Option<Place>,
+    doing: Doing,
+}
+
+enum Doing {
+    /// Asks at the next poll.
+    Asking,
+    Listening(Box<Listening>),
+    /// Asks again at each poll, since a poll shows that the time is over or that something changed.
+    Sleeping(Contained<()>),
+}
+
+impl KeepFresh {
+    pub(super) fn new(core: &Arc<Core>) -> Self {
+        Self {
+            core: Arc::downgrade(core),
+            runtime: Arc::clone(core.runtime()),
+            fetch_timeout: core.fetch_timeout(),
+            changed: Arc::clone(core.changed()),
+            place: None,
+            doing: Doing::Asking,
+        }
+    }
+
+    /// What to do until the next question.
+    fn ask(&self, core: &Arc<Core>) -> Doing {
+        if let Step::Wait(awaited) = core.step(Wanted::Token, None) {
+            return Doing::Listening(Box::new(Listening::new(awaited)));
+        }
+        let now = core.now();
+        if let Some(awaited) = core.under_way(now) {
+            return Doing::Listening(Box::new(Listening::new(awaited)));
+        }
+        let next = core.next_event(now);
+        Doing::Sleeping(next.map_or_else(Contained::pending, |at| {
+            let sleep = at.saturating_duration_since(now.monotonic);
+            // Not shorter: that would be a loop if the machine had nothing to do at that time.
+            let sleep = sleep.clamp(Duration::from_millis(1), LONGEST_SLEEP);
+            timer(&*self.runtime, sleep)
+        }))
+    }
+}
+
+impl Future for KeepFresh {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            // First, so that what happens from here on wakes this future.
+            this.changed.enter(&mut this.place, cx.waker());
+            let Some(core) = this.core.upgrade() else {
+                return Poll::Ready(());
+            };
+            if let Doing::Listening(listening) = &mut this.doing {
+                let heard = listening.poll(cx, &*this.runtime, this.fetch_timeout);
+                match heard {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Heard::End(_)) => {}
+                    Poll::Ready(Heard::Silence) => {
+                        core.lose(listening.id());
+                        listening.give_up();
+                    }
+                    Poll::Ready(Heard::Enough) => core.end_overdue(Some(listening.until())),
+                }
+            }
+            this.doing = this.ask(&core);
+            if let Doing::Sleeping(sleep) = &mut this.doing {
+                if poll_timer(sleep, cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for KeepFresh {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.changed.leave(place);
+        }
+    }
+}

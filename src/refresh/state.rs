@@ -1,0 +1,95 @@
+//! The machine and the fetch under way, which go together: [`State`].
+
+use std::time::{Duration, Instant};
+
+use super::{
+    answer::{self, Arrival, Failure, FetchId, Now},
+    flight::Flight,
+    machine::Machine,
+    wait::Awaited,
+};
+use crate::{error::SourceError, token::BearerToken};
+
+/// What the lock of the engine guards.
+pub(super) struct State {
+    pub(super) machine: Machine<BearerToken, SourceError>,
+    pub(super) under_way: Option<UnderWay>,
+    pub(super) random: fastrand::Rng,
+}
+
+/// What the machine displaced: to be dropped without the lock.
+pub(super) type Displaced = answer::Displaced<BearerToken, SourceError>;
+
+/// The fetch that the machine calls under way. The two go together, always.
+#[derive(Clone)]
+pub(super) struct UnderWay {
+    pub(super) id: FetchId,
+    pub(super) flight: Flight,
+}
+
+impl State {
+    pub(super) fn take_flight(&mut self, id: FetchId) -> Option<Flight> {
+        let under_way = self.under_way.take_if(|fetch| fetch.id == id)?;
+        Some(under_way.flight)
+    }
+
+    /// What the waiters of a fetch hear: its result, or nothing if the token is not wanted any more.
+    pub(super) fn arrive(
+        &mut self,
+        now: Now,
+        id: FetchId,
+        result: Result<BearerToken, SourceError>,
+        lifetime: Option<Duration>,
+    ) -> (Option<Result<BearerToken, SourceError>>, Displaced) {
+        let random = self.random.f64();
+        let error = match result {
+            Err(error) => error,
+            Ok(token) if token.is_rejected() => SourceError::fetched_rejected(),
+            Ok(token) => {
+                let held = token.clone();
+                let rejected = BearerToken::is_rejected;
+                let (arrival, displaced) = self
+                    .machine
+                    .fetched(now, id, held, lifetime, rejected, random);
+                match arrival {
+                    Arrival::Held | Arrival::Late { held: true } => {
+                        return (Some(Ok(token)), displaced);
+                    }
+                    Arrival::Void | Arrival::Late { held: false } => return (None, displaced),
+                    Arrival::Expired => SourceError::fetched_expired(),
+                }
+            }
+        };
+        let (error, displaced) = self.fail(now, id, error);
+        (error.map(Err), displaced)
+    }
+
+    /// What the waiters of a failed fetch hear, unless the token is not wanted any more.
+    pub(super) fn fail(
+        &mut self,
+        now: Now,
+        id: FetchId,
+        error: SourceError,
+    ) -> (Option<SourceError>, Displaced) {
+        let is_void = self.machine.is_void(id);
+        let failure = Failure {
+            retry_after: error.retry_after(),
+            permanent: error.is_permanent(),
+            error: error.clone(),
+        };
+        let random = self.random.f64();
+        let displaced = self.machine.failed(now, id, failure, random);
+        ((!is_void).then_some(error), displaced)
+    }
+}
+
+impl UnderWay {
+    pub(super) fn until(&self, until: Instant, now: Now) -> Awaited {
+        Awaited {
+            id: self.id,
+            flight: self.flight.clone(),
+            until,
+            at_most: until.saturating_duration_since(now.monotonic),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The wait of one request for a fetch: [`Wait`].
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use super::{
+    answer::FetchId,
+    attempt::{beat, poll_timer, timer},
+    contain::Contained,
+    engine::{Core, Step, Wanted},
+    flight::{End, Flight, Listener},
+};
+use crate::{error::SourceError, runtime::Runtime, token::BearerToken};
+
+/// So many fetches of one wait may be lost.
+const LOSSES: u8 = 3;
+/// So many checks without a sign of life in between show that a fetch is lost. After a pause of the
+/// whole process, the timer of the waiter may fire before the timer of the fetch: one is too few.
+const SILENT_CHECKS: u8 = 2;
+
+/// A fetch to listen to, and for how long.
+pub(super) struct Awaited {
+    pub(super) id: FetchId,
+    pub(super) flight: Flight,
+    /// On the runtime's clock.
+    pub(super) until: Instant,
+    pub(super) at_most: Duration,
+}
+
+/// What a listener has to act upon.
+pub(super) enum Heard {
+    End(End),
+    /// Its time is over.
+    Enough,
+    /// The fetch shows no sign of life.
+    Silence,
+}
+
+/// Listens to a fetch with a time limit, on the runtime where the waiter is polled.
+pub(super) struct Listening {
+    listener: Listener,
+    id: FetchId,
+    until: Instant,
+    left: Duration,
+    /// How long the timer runs that is set.
+    step: Duration,
+    /// Set at the first poll: a timer belongs to the runtime where it is made.
+    timer: Option<Contained<()>>,
+    beats: u32,
+    silent_checks: u8,
+}
+
+impl Listening {
+    pub(super) fn new(awaited: Awaited) -> Self {
+        let Awaited {
+            id,
+            flight,
+            until,
+            at_most,
+        } = awaited;
+        Self {
+            id,
+            until,
+            left: at_most,
+            step: Duration::ZERO,
+            timer: None,
+            beats: flight.life().beats(),
+            silent_checks: 0,
+            listener: flight.listen(),
+        }
+    }
+
+    pub(super) fn id(&self) -> FetchId {
+        self.id
+    }
+
+    /// The fetch is lost, and its waiters begin anew.
+    pub(super) fn give_up(&self) {
+        self.listener.flight().land(End::Lost);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.listener.end().is_some()
+    }
+
+    /// When its time is over.
+    pub(super) fn until(&self) -> Instant {
+        self.until
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        runtime: &dyn Runtime,
+        fetch_timeout: Duration,
+    ) -> Poll<Heard> {
+        if let Poll::Ready(end) = self.listener.poll(cx, runtime) {
+            return Poll::Ready(Heard::End(end));
+        }
+        loop {
+            let step = self.step;
+            if let Some(timer) = &mut self.timer {
+                if poll_timer(timer, cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.timer = None;
+                self.left = self.left.saturating_sub(step);
+                if self.is_silent() {
+                    return Poll::Ready(Heard::Silence);
+                }
+            }
+            if self.left.is_zero() {
+                return Poll::Ready(Heard::Enough);
+            }
+            // Two beats and a half, so that one beat that is late is not missed.
+            let check = beat(fetch_timeout).saturating_mul(5) / 2;
+            self.step = check.max(Duration::from_millis(1)).min(self.left);
+            self.timer = Some(timer(runtime, self.step));
+        }
+    }
+
+    /// Whether the fetch showed no sign of life between the last checks. A short last step is no
+    /// check.
+    fn is_silent(&mut self) -> bool {
+        let flight = self.listener.flight();
+        let beats = flight.life().beats();
+        if beats != self.beats || !flight.is_away() {
+            self.beats = beats;
+            self.silent_checks = 0;
+            return false;
+        }
+        if self.left.is_zero() {
+            return false;
+        }
+        self.silent_checks += 1;
+        self.silent_checks >= SILENT_CHECKS
+    }
+}
+
+/// Waits for a token. Keeps the source alive: a service may be dropped while its last request waits.
+pub(super) struct Wait {
+    core: Arc<Core>,
+    wanted: Wanted,
+    listening: Listening,
+    losses: u8,
+}
+
+impl Wait {
+    pub(super) fn new(core: Arc<Core>, wanted: Wanted, awaited: Awaited) -> Self {
+        Self {
+            core,
+            wanted,
+            listening: Listening::new(awaited),
+            losses: 0,
+        }
+    }
+
+    /// The result, or `None` if there is another fetch to wait for.
+    fn ask_again(&mut self, at_least: Option<Instant>) -> Option<Result<BearerToken, SourceError>> {
+        match self.core.step(self.wanted, at_least) {
+            Step::Done(result) => Some(result),
+            Step::Wait(awaited) => {
+                self.listening = Listening::new(awaited);
+                None
+            }
+        }
+    }
+
+    fn landed(
+        &mut self,
+        result: Result<BearerToken, SourceError>,
+    ) -> Option<Result<BearerToken, SourceError>> {
+        match result {
+            Ok(token) if self.core.is_good(&token) => Some(Ok(token)),
+            // By the time that this waiter is polled, the token is no longer good.
+            Ok(_) => self.ask_again(None),
+            Err(error) => Some(self.core.fall_back(self.wanted, error)),
+        }
+    }
+}
+
+impl Future for Wait {
+    type Output = Result<BearerToken, SourceError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        loop {
+            let core = &*this.core;
+            let heard = this
+                .listening
+                .poll(cx, &**core.runtime(), core.fetch_timeout());
+            let Poll::Ready(heard) = heard else {
+                return Poll::Pending;
+            };
+            let answer = match heard {
+                Heard::End(End::Landed(result)) => this.landed(result),
+                Heard::End(End::Void) => this.ask_again(None),
+                Heard::End(End::Lost) => {
+                    this.losses += 1;
+                    if this.losses < LOSSES {
+                        this.ask_again(None)
+                    } else {
+                        let error = SourceError::closed_after_losses();
+                        Some(this.core.fall_back(this.wanted, error))
+                    }
+                }
+                Heard::Silence => {
+                    this.core.lose(this.listening.id());
+                    this.listening.give_up();
+                    None
+                }
+                Heard::Enough => {
+                    let until = this.listening.until();
+                    // Ends the fetch if its time is over as well: then this waiter hears of that, and
+                    // not of the back-off after it.
+                    this.core.end_overdue(Some(until));
+                    if this.listening.has_ended() {
+                        None
+                    } else {
+                        this.ask_again(Some(until))
+                    }
+                }
+            };
+            if let Some(answer) = answer {
+                return Poll::Ready(answer);
+            }
+        }
+    }
+}
