@@ -1,8 +1,10 @@
-//! A request whose token a server rejects is sent once more with another one, under Tower's `Retry`,
+//! A request whose token a server rejects is sent once more, with another token, under Tower's `Retry`,
 //! against a server of its own on loopback.
 //!
 //! `cargo run --example retry --features retry`
 #![allow(clippy::print_stdout)]
+
+mod support;
 
 use std::{
     sync::atomic::{AtomicU32, Ordering::SeqCst},
@@ -10,14 +12,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioIo},
-};
-use tokio::net::TcpListener;
+use hyper::body::Incoming;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use support::serve;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, retry::RetryLayer};
 use tower_bearer::{BearerAuthLayer, BearerToken, RefreshingToken, RetryRejected};
 
@@ -30,7 +29,7 @@ static SERVED: AtomicU32 = AtomicU32::new(0);
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let url = start_server().await?;
+    let url = serve(answer).await?;
     // Each fetch gives another token, as an OAuth 2.0 endpoint would.
     let source = RefreshingToken::builder(|| async {
         let number = FETCHED.fetch_add(1, SeqCst) + 1;
@@ -48,13 +47,14 @@ async fn main() -> Result<(), BoxError> {
     for (what, path, first_valid, expected) in [
         ("The first request.", "", 1, [200, 1, 1]),
         ("The server has revoked token-1.", "", 2, [200, 2, 2]),
-        // The source has just fetched, and has no other.
-        ("A path that takes no token.", "never", 2, [401, 1, 2]),
+        ("A path that takes no token.", "never", 2, [401, 2, 3]),
+        // The first two replacements are immediate. The third has to wait.
+        ("The same path again.", "never", 2, [401, 1, 3]),
     ] {
         println!("{what}");
         FIRST_VALID.store(first_valid, SeqCst);
         let before = SERVED.load(SeqCst);
-        let request = Request::post(format!("{url}{path}")).body(Full::from("body"))?;
+        let request = Request::post(format!("{url}/{path}")).body(Full::from("body"))?;
         let response = client.ready().await?.call(request).await?;
         let status = u32::from(response.status().as_u16());
         let tries = SERVED.load(SeqCst) - before;
@@ -68,29 +68,13 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn start_server() -> Result<String, BoxError> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let url = format!("http://{}/", listener.local_addr()?);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let service = service_fn(|request| std::future::ready(answer(&request)));
-            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-        }
-    });
-    Ok(url)
-}
-
-fn answer(request: &Request<Incoming>) -> http::Result<Response<Full<Bytes>>> {
+/// The server takes tokens from `FIRST_VALID` on, and none for any path but `/`.
+fn answer(request: &Request<Incoming>, token: Option<&str>) -> (u16, String) {
     SERVED.fetch_add(1, SeqCst);
-    let token = request.headers().get("authorization");
-    let number = token
-        .and_then(|token| token.to_str().ok()?.strip_prefix("Bearer token-"))
-        .and_then(|number| number.parse::<u32>().ok());
-    let is_valid = number.is_some_and(|number| number >= FIRST_VALID.load(SeqCst));
-    let status = match request.uri().path() {
-        "/" if is_valid => 200,
-        _ => 401,
-    };
+    let number = token.and_then(|token| token.strip_prefix("token-")?.parse().ok());
+    let is_valid = number.is_some_and(|number: u32| number >= FIRST_VALID.load(SeqCst));
+    let is_right = is_valid && request.uri().path() == "/";
+    let status = if is_right { 200 } else { 401 };
     println!("   the server says {status} to {token:?}");
-    Response::builder().status(status).body(Full::default())
+    (status, String::new())
 }

@@ -1,7 +1,7 @@
 //! A token that the program has already: `cargo run --example static_token`.
 //!
 //! The HTTP client here is a function that never touches the network, so that the example runs
-//! anywhere. With a real one, put it where `service_fn` is.
+//! anywhere. A real client goes where `service_fn` is.
 #![allow(clippy::print_stdout)]
 
 use http::{Request, Response, StatusCode, header::AUTHORIZATION};
@@ -10,7 +10,7 @@ use tower_bearer::{BearerAuthLayer, BearerToken, BoxError, StaticToken};
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // By value: the string is wiped. `BearerToken::new` also says what is wrong with a bad one.
+    // By value: the string is wiped. `BearerToken::new` also says what is wrong with a bad token.
     let text = String::from("7Fjfp0ZBr1KtDRbnfVdmIw");
     let token = BearerToken::new(text)?;
     println!("{token:?}");
