@@ -4,35 +4,12 @@
 //! wall clock is then shifted by as much, so that both tell the same story. Where tokio's clock runs,
 //! nothing is shifted.
 
-#[cfg(all(
-    any(target_os = "linux", target_os = "android", windows),
-    not(feature = "test-util")
-))]
-use std::time::Duration;
 use std::time::{Instant, SystemTime};
 
-/// The monotonic clock. It may stand still while the machine sleeps.
 #[cfg(not(feature = "test-util"))]
-pub(crate) fn now() -> Instant {
-    Instant::now()
-}
-
-/// The wall clock. It may be set, and goes on while the machine sleeps.
-#[cfg(not(feature = "test-util"))]
-pub(crate) fn wall() -> SystemTime {
-    SystemTime::now()
-}
-
+pub(crate) use self::production::{CoarseClock, now, wall};
 #[cfg(feature = "test-util")]
-pub(crate) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-#[cfg(feature = "test-util")]
-pub(crate) fn wall() -> SystemTime {
-    let wall = SystemTime::now();
-    shift(wall, Instant::now(), now()).unwrap_or(wall)
-}
+pub(crate) use self::test_util::{CoarseClock, now, wall};
 
 /// `time`, moved by as much as `to` is after or before `from`, if there is such a time.
 pub(crate) fn shift(time: SystemTime, from: Instant, to: Instant) -> Option<SystemTime> {
@@ -42,52 +19,138 @@ pub(crate) fn shift(time: SystemTime, from: Instant, to: Instant) -> Option<Syst
     }
 }
 
-/// The operating system's coarse clock, which it updates at each tick.
-///
-/// Reading it cost 6 ns where `Instant::now` cost 23 (Linux, x86-64). Elsewhere it is `Instant::now`:
-/// the coarse clock of macOS goes on while the machine sleeps, which `Instant` does not, and other
-/// systems have no coarse clock that never goes back. Tests may move the clock, so they get it as it is.
-#[derive(Clone, Copy)]
-pub(crate) struct CoarseClock {
-    #[cfg(all(
-        any(target_os = "linux", target_os = "android", windows),
-        not(feature = "test-util")
-    ))]
-    start: (Instant, coarsetime::Instant),
+/// Compiled for the crate's own tests in any case, so that they cover it whatever features are on.
+#[cfg(any(test, not(feature = "test-util")))]
+mod production {
+    #[cfg(any(target_os = "linux", target_os = "android", windows))]
+    use std::time::Duration;
+    use std::time::{Instant, SystemTime};
+
+    /// The monotonic clock. It may stand still while the machine sleeps.
+    pub(crate) fn now() -> Instant {
+        Instant::now()
+    }
+
+    /// The wall clock. It may be set, and goes on while the machine sleeps.
+    pub(crate) fn wall() -> SystemTime {
+        SystemTime::now()
+    }
+
+    /// The operating system's coarse clock, which it updates at each tick.
+    ///
+    /// Reading it cost 6 ns where `Instant::now` cost 23 (Linux, x86-64). Elsewhere it is
+    /// `Instant::now`: the coarse clock of macOS goes on while the machine sleeps, which `Instant` does
+    /// not, and other systems have no coarse clock that never goes back.
+    #[derive(Clone, Copy)]
+    pub(crate) struct CoarseClock {
+        #[cfg(any(target_os = "linux", target_os = "android", windows))]
+        start: (Instant, coarsetime::Instant),
+    }
+
+    impl CoarseClock {
+        pub(crate) fn new() -> Self {
+            Self {
+                #[cfg(any(target_os = "linux", target_os = "android", windows))]
+                start: (Instant::now(), coarsetime::Instant::now()),
+            }
+        }
+
+        #[cfg(any(target_os = "linux", target_os = "android", windows))]
+        #[inline]
+        pub(crate) fn now(self) -> Instant {
+            let (start, coarse_start) = self.start;
+            let elapsed = coarsetime::Instant::now().duration_since(coarse_start);
+            start + Duration::from(elapsed)
+        }
+
+        #[cfg(not(any(target_os = "linux", target_os = "android", windows)))]
+        #[expect(
+            clippy::unused_self,
+            reason = "called as where there is a coarse clock"
+        )]
+        #[inline]
+        pub(crate) fn now(self) -> Instant {
+            now()
+        }
+    }
 }
 
-impl CoarseClock {
-    pub(crate) fn new() -> Self {
-        Self {
-            #[cfg(all(
-                any(target_os = "linux", target_os = "android", windows),
-                not(feature = "test-util")
-            ))]
-            start: (Instant::now(), coarsetime::Instant::now()),
+#[cfg(feature = "test-util")]
+mod test_util {
+    use std::time::{Instant, SystemTime};
+
+    pub(crate) fn now() -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    pub(crate) fn wall() -> SystemTime {
+        let wall = SystemTime::now();
+        super::shift(wall, Instant::now(), now()).unwrap_or(wall)
+    }
+
+    /// Tests may move the clock, so they get it as it is.
+    #[derive(Clone, Copy)]
+    pub(crate) struct CoarseClock;
+
+    impl CoarseClock {
+        pub(crate) fn new() -> Self {
+            Self
+        }
+
+        #[expect(clippy::unused_self, reason = "called as in production")]
+        #[inline]
+        pub(crate) fn now(self) -> Instant {
+            now()
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::{Duration, Instant, SystemTime};
+
+    use super::{production, shift};
+    use crate::refresh::COARSE_CLOCK_LAG;
+
+    #[test]
+    fn the_coarse_clock_is_never_ahead_and_lags_by_no_more_than_a_tick() {
+        let clock = production::CoarseClock::new();
+        let end = Instant::now() + Duration::from_millis(200);
+        let mut last = clock.now();
+        loop {
+            let before = production::now();
+            let coarse = clock.now();
+            let after = production::now();
+            assert!(
+                coarse <= after + COARSE_CLOCK_LAG,
+                "ahead of its start by more than a tick"
+            );
+            assert!(coarse + COARSE_CLOCK_LAG >= before, "{:?}", before - coarse);
+            assert!(coarse >= last, "it went back");
+            last = coarse;
+            if before >= end {
+                break;
+            }
         }
     }
 
-    #[cfg(all(
-        any(target_os = "linux", target_os = "android", windows),
-        not(feature = "test-util")
-    ))]
-    #[inline]
-    pub(crate) fn now(self) -> Instant {
-        let (start, coarse_start) = self.start;
-        let elapsed = coarsetime::Instant::now().duration_since(coarse_start);
-        start + Duration::from(elapsed)
+    #[test]
+    fn the_wall_clock_is_the_systems() {
+        let before = SystemTime::now();
+        let wall = production::wall();
+        assert!(before <= wall && wall <= SystemTime::now());
     }
 
-    #[cfg(not(all(
-        any(target_os = "linux", target_os = "android", windows),
-        not(feature = "test-util")
-    )))]
-    #[expect(
-        clippy::unused_self,
-        reason = "called as where there is a coarse clock"
-    )]
-    #[inline]
-    pub(crate) fn now(self) -> Instant {
-        now()
+    #[test]
+    fn a_time_is_shifted_both_ways_and_never_past_the_ends_of_the_clock() {
+        let (now, wall) = (
+            Instant::now(),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(100),
+        );
+        let hour = Duration::from_secs(3600);
+        assert_eq!(shift(wall, now, now + hour), Some(wall + hour));
+        assert_eq!(shift(wall, now + hour, now), wall.checked_sub(hour));
+        assert_eq!(shift(wall, now, now), Some(wall));
     }
 }

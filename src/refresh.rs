@@ -27,6 +27,8 @@ pub(crate) mod waiters;
 use std::{future::Future, sync::Arc};
 
 pub(crate) use self::answer::Status;
+#[cfg(test)]
+pub(crate) use self::served::COARSE_CLOCK_LAG;
 use self::{
     attempt::FetchFn,
     engine::{Core, Step, Wanted},

@@ -17,7 +17,7 @@ mod world;
 
 use std::{env, error::Error, thread, time::Instant};
 
-use ours::{Requested, Settings};
+use ours::Requested;
 use tower_bearer_benches::target_directory;
 use world::{CLIENTS, Counts, DAY, HOUR, Incident, MINUTE, QUIET, Summary};
 
@@ -80,36 +80,28 @@ fn check_what_is_left_out() -> Result<(), Box<dyn Error>> {
         Incident::Outage(DAY + HOUR),
         Incident::Revocation(DAY + HOUR),
     ];
-    for settings in [Settings::Default, Settings::ManyClients] {
-        for incident in incidents {
-            let run = |requested| ours::simulate(CLIENTS / 100, settings, incident, requested);
-            if run(Requested::Each) != run(Requested::ThatMayMatter) {
-                return Err("a request that was left out would have mattered".into());
-            }
+    for incident in incidents {
+        let run = |requested| ours::simulate(CLIENTS / 100, incident, requested);
+        if run(Requested::Each) != run(Requested::ThatMayMatter) {
+            return Err("a request that was left out would have mattered".into());
         }
     }
     Ok(())
 }
 
 fn simulate_all() -> Vec<Outcome> {
-    let ours = |name, settings| {
-        move || {
-            simulate(name, |incident| {
-                ours::simulate(CLIENTS, settings, incident, Requested::ThatMayMatter)
-            })
-        }
+    let ours = || {
+        simulate("ours", |incident| {
+            ours::simulate(CLIENTS, incident, Requested::ThatMayMatter)
+        })
     };
     thread::scope(|scope| {
-        let threads = [
-            scope.spawn(ours("ours, many clients", Settings::ManyClients)),
-            scope.spawn(ours("ours, default", Settings::Default)),
-        ];
+        let ours = scope.spawn(ours);
         let peers = peers::PEERS.iter();
         let peers: Vec<_> = peers
             .map(|peer| simulate(peer.name, |incident| peer.simulate(incident)))
             .collect();
-        let ours = threads.into_iter().flat_map(thread::ScopedJoinHandle::join);
-        ours.chain(peers).collect()
+        ours.join().into_iter().chain(peers).collect()
     })
 }
 
@@ -130,7 +122,7 @@ fn simulate(name: &'static str, run: impl Fn(Incident) -> Counts) -> Outcome {
     }
 }
 
-/// The goals, which are for the settings for many clients.
+/// The goals.
 fn check([quiet, outage, revocation]: &[Summary; 3]) -> Result<(), Box<dyn Error>> {
     if quiet.peak > 2.0 * quiet.mean {
         return Err(format!("after a day, the peak is {:.2}", quiet.peak / quiet.mean).into());

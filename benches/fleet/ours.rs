@@ -15,16 +15,8 @@ use tower_bearer::{
 
 use crate::{
     clock::{Clock, lock},
-    world::{Counts, Incident, LATENCY, LIFETIME, MINUTE, Requests, count},
+    world::{Counts, Incident, LATENCY, LIFETIME, Requests, count},
 };
-
-/// How the sources are set up.
-#[derive(Clone, Copy)]
-pub(crate) enum Settings {
-    Default,
-    /// As the documentation of `RefreshingToken` advises for many clients.
-    ManyClients,
-}
 
 /// Which requests are put to the sources.
 #[derive(Clone, Copy, PartialEq)]
@@ -37,7 +29,6 @@ pub(crate) enum Requested {
 
 struct Fleet {
     clock: Clock,
-    settings: Settings,
     incident: Incident,
     requested: Requested,
     counts: Mutex<Counts>,
@@ -52,16 +43,10 @@ struct Client {
     steady: AtomicBool,
 }
 
-pub(crate) fn simulate(
-    clients: u64,
-    settings: Settings,
-    incident: Incident,
-    requested: Requested,
-) -> Counts {
+pub(crate) fn simulate(clients: u64, incident: Incident, requested: Requested) -> Counts {
     let clock = Clock::new();
     let fleet = Arc::new(Fleet {
         clock: clock.clone(),
-        settings,
         incident,
         requested,
         counts: Mutex::default(),
@@ -96,16 +81,10 @@ impl Fleet {
     fn source(self: &Arc<Self>, client: &Arc<Client>, number: u64) -> RefreshingToken {
         let (fleet, client) = (Arc::clone(self), Arc::clone(client));
         let fetch = move || Arc::clone(&fleet).fetch(Arc::clone(&client));
-        let builder = RefreshingToken::builder(fetch)
+        RefreshingToken::builder(fetch)
             .runtime(self.clock.clone())
-            .random_seed(!number);
-        let builder = match self.settings {
-            Settings::Default => builder,
-            Settings::ManyClients => builder
-                .refresh_ahead(Duration::from_secs(15 * 60))
-                .startup_jitter(0.75),
-        };
-        builder.build()
+            .random_seed(!number)
+            .build()
     }
 
     async fn fetch(self: Arc<Self>, client: Arc<Client>) -> Result<BearerToken, SourceError> {
@@ -118,7 +97,7 @@ impl Fleet {
         }
         let now = self.clock.millis();
         let steady = client.steady.swap(true, Ordering::Relaxed);
-        let quiet_until = now + self.settings.quiet_for(steady);
+        let quiet_until = now + quiet_for(steady);
         client.quiet_until.store(quiet_until, Ordering::Relaxed);
         let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
         Ok(token.expires_at(self.clock.now() + Duration::from_millis(LIFETIME)))
@@ -140,14 +119,14 @@ impl Fleet {
     }
 }
 
-impl Settings {
-    /// How long a token is not refreshed, whichever lot is drawn.
-    fn quiet_for(self, steady: bool) -> u64 {
-        let (ahead, jitter) = match self {
-            Self::Default => (5 * MINUTE, LIFETIME / 10),
-            Self::ManyClients if steady => (LIFETIME / 5, LIFETIME / 10),
-            Self::ManyClients => (LIFETIME / 5, LIFETIME * 3 / 4),
-        };
-        LIFETIME - ahead - jitter
-    }
+/// How long a token is not refreshed, whichever lot is drawn.
+fn quiet_for(steady: bool) -> u64 {
+    const MARGIN: u64 = 10_000;
+
+    let jitter = if steady {
+        LIFETIME / 10
+    } else {
+        LIFETIME * 3 / 4
+    };
+    LIFETIME - MARGIN - LIFETIME / 5 - jitter
 }

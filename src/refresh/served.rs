@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use crate::{runtime::Runtime, token::BearerToken};
 
 /// No coarse clock is further behind than this: ticks take up to 10 ms, on Windows 16.
-const COARSE_CLOCK_LAG: Duration = Duration::from_millis(20);
+pub(crate) const COARSE_CLOCK_LAG: Duration = Duration::from_millis(20);
 
 /// Empty while callers have to ask the machine.
 pub(super) struct Served(ArcSwapOption<Entry>);

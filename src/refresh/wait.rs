@@ -109,7 +109,9 @@ impl Listening {
                     return Poll::Pending;
                 }
                 self.timer = None;
-                self.left = self.left.saturating_sub(step);
+                // By the clock, if this waiter is polled late; by the timer, if that runs on another clock.
+                let by_clock = self.until.saturating_duration_since(runtime.now());
+                self.left = self.left.saturating_sub(step).min(by_clock);
                 if self.is_silent() {
                     return Poll::Ready(Heard::Silence);
                 }

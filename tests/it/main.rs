@@ -35,9 +35,12 @@ mod sources {
     mod dnanexus;
     mod env;
     mod file;
+    #[cfg(feature = "test-util")]
+    mod paused_time;
     pub(crate) mod refreshing;
     mod refreshing_failure;
     mod refreshing_rejection;
+    mod renewing;
     mod rotating;
     #[cfg(feature = "tokio")]
     mod runtimes;

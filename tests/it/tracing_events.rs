@@ -375,3 +375,41 @@ fn no_event_shows_a_token_a_response_body_or_a_password_in_a_url() {
         }
     }
 }
+
+/// A subscriber with a bug.
+struct Panics;
+
+impl Subscriber for Panics {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "tower_bearer"
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        panic!("the subscriber has a bug");
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[test]
+fn a_subscriber_that_panics_costs_no_waiter_its_token() {
+    tracing::subscriber::with_default(Panics, || {
+        let endpoint = Endpoint::new(one_hour);
+        let source = endpoint.source();
+        let waiters = (0..10).map(|_| source.token());
+        let results = endpoint.time.block_on(futures::future::join_all(waiters));
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+        endpoint.script([Script::Fail]);
+        endpoint.time.block_on(source.refresh_now()).unwrap_err();
+        source.invalidate();
+        endpoint.time.advance(std::time::Duration::from_secs(60));
+        endpoint.time.block_on(source.token()).unwrap();
+    });
+}

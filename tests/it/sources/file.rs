@@ -2,17 +2,22 @@
 
 use std::{
     error::Error,
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
-use futures::executor::block_on;
+use futures::{FutureExt, executor::block_on, future::BoxFuture};
 use tempfile::TempDir;
-use tower_bearer::{FileToken, SourceErrorKind, TokenSource};
+use tower_bearer::{FileToken, Runtime, SourceErrorKind, TokenSource, first_of};
 
 use crate::{
     sources::refreshing::{MINUTE, SECOND},
-    support::virtual_time::VirtualTime,
+    support::{poll, text, token, virtual_time::VirtualTime},
 };
 
 /// A token file. Nothing runs in the background, so that a caller waits for each read.
@@ -254,4 +259,172 @@ fn an_opaque_token_and_another_interval_are_settings() {
     file.replace("id:2");
     file.time.advance(SECOND);
     assert_eq!(header(&source), "Bearer id:2");
+}
+
+/// Does blocking work at once, or keeps it undone as a thread does that hangs.
+#[derive(Clone, Debug)]
+struct Threads {
+    time: VirtualTime,
+    hang: bool,
+    works: Arc<Mutex<Vec<Work>>>,
+    count: Arc<AtomicUsize>,
+}
+
+struct Work(Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Work")
+    }
+}
+
+impl Threads {
+    fn new(hang: bool) -> Self {
+        Self {
+            time: VirtualTime::new(),
+            hang,
+            works: Arc::default(),
+            count: Arc::default(),
+        }
+    }
+}
+
+impl Runtime for Threads {
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> Result<(), BoxFuture<'static, ()>> {
+        self.time.spawn(task)
+    }
+
+    fn spawn_blocking(
+        &self,
+        work: Box<dyn FnOnce() + Send>,
+    ) -> Result<(), Box<dyn FnOnce() + Send>> {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        if self.hang {
+            self.works.lock().unwrap().push(Work(work));
+        } else {
+            work();
+        }
+        Ok(())
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.time.sleep(duration)
+    }
+
+    fn now(&self) -> Instant {
+        self.time.now()
+    }
+
+    fn system_now(&self) -> SystemTime {
+        self.time.system_now()
+    }
+}
+
+#[test]
+fn after_a_night_the_first_request_waits_for_the_file_of_the_morning() {
+    let fixture = Fixture::with("evening");
+    let threads = Threads::new(false);
+    let builder = FileToken::builder(fixture.path()).runtime(threads.clone());
+    let source = builder.build().unwrap();
+    fixture.replace("morning");
+    threads.time.advance(2 * MINUTE - SECOND);
+    let token = source.token().now_or_never().expect("a request waits");
+    assert_eq!(text(&token.unwrap()), "Bearer evening");
+    threads.time.run();
+    threads.time.advance(8 * 60 * MINUTE);
+    fixture.replace("noon");
+    let token = threads.time.block_on(source.token());
+    assert_eq!(text(&token.unwrap()), "Bearer noon");
+    assert_eq!(
+        threads.count.load(Ordering::SeqCst),
+        2,
+        "a thread of the runtime reads"
+    );
+}
+
+#[test]
+fn a_file_system_that_hangs_holds_up_no_request_for_long_and_takes_one_thread() {
+    let fixture = Fixture::with("good");
+    let threads = Threads::new(true);
+    let builder = FileToken::builder(fixture.path()).runtime(threads.clone());
+    let source = builder.build().unwrap();
+    threads.time.advance(8 * 60 * MINUTE);
+    let mut waiting = source.token();
+    assert!(poll(&mut waiting).is_pending());
+    threads.time.advance(5 * SECOND);
+    assert_eq!(
+        text(&threads.time.block_on(waiting).unwrap()),
+        "Bearer good"
+    );
+    for _ in 0..600 {
+        threads.time.advance(SECOND);
+        let token = source.token().now_or_never().expect("a request waits");
+        assert_eq!(text(&token.unwrap()), "Bearer good");
+    }
+    assert_eq!(
+        threads.count.load(Ordering::SeqCst),
+        1,
+        "each try takes a thread more"
+    );
+    // The thread goes on.
+    fixture.replace("new");
+    for Work(work) in threads.works.lock().unwrap().drain(..) {
+        work();
+    }
+    threads.time.run();
+}
+
+#[test]
+fn a_lazy_file_may_come_later_and_a_chain_goes_on_meanwhile() {
+    let fixture = Fixture::with("later");
+    fs::remove_file(fixture.path()).unwrap();
+    let threads = Threads::new(false);
+    let builder = FileToken::builder(fixture.path()).lazy();
+    let source = builder.runtime(threads.clone()).build().unwrap();
+    assert_eq!(
+        threads.count.load(Ordering::SeqCst),
+        0,
+        "it is read at the first request"
+    );
+    let error = threads.time.block_on(source.token()).unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Absent);
+    // In the back-off as well, and at once.
+    let error = source
+        .token()
+        .now_or_never()
+        .expect("a request waits")
+        .unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Absent);
+    let chain = first_of(source.clone()).or(token("other"));
+    let other = threads.time.block_on(chain.token()).unwrap();
+    assert_eq!(text(&other), "Bearer other");
+
+    fixture.replace("later");
+    threads.time.advance(5 * SECOND);
+    assert_eq!(
+        text(&threads.time.block_on(source.token()).unwrap()),
+        "Bearer later"
+    );
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn without_a_timer_the_file_is_read_again_all_the_same() {
+    let fixture = Fixture::with("old");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let builder = FileToken::builder(fixture.path());
+        let source = builder
+            .reread_every(Duration::from_millis(1))
+            .build()
+            .unwrap();
+        fixture.replace("new");
+        let start = Instant::now();
+        while text(&source.token().await.unwrap()) == "Bearer old" {
+            assert!(start.elapsed() < MINUTE, "the old token is sent for ever");
+            tokio::task::yield_now().await;
+        }
+    });
 }

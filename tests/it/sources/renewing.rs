@@ -1,0 +1,209 @@
+//! A fetch function that has state, and one that gets the token before; and what a source tells of
+//! itself.
+
+use std::{
+    cell::Cell,
+    error::Error,
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use futures::{FutureExt, executor::block_on};
+use http::StatusCode;
+use tower::Layer;
+use tower_bearer::{
+    BearerAuthLayer, BearerToken, RefreshingToken, SourceError, SourceErrorKind, TokenSource,
+    source_fn,
+};
+
+use crate::{
+    sources::refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, number, one_hour},
+    support::{Server, get, send, status, text, token},
+};
+
+/// The texts of what a fetch function was given.
+type Seen = Arc<Mutex<Vec<Option<String>>>>;
+
+fn renewing(seen: &Seen) -> RefreshingToken {
+    let seen = Arc::clone(seen);
+    RefreshingToken::renewing(move |previous: Option<BearerToken>| {
+        let mut seen = seen.lock().unwrap();
+        seen.push(previous.map(|token| text(&token)));
+        let number = seen.len();
+        async move { BearerToken::new(format!("token-{number}")) }
+    })
+}
+
+#[test]
+fn a_renewing_fetch_gets_the_token_before_until_the_user_signs_out() {
+    let seen = Seen::default();
+    let source = renewing(&seen);
+    block_on(source.token()).unwrap();
+    block_on(source.refresh_now()).unwrap();
+    block_on(source.token()).unwrap().reject();
+    block_on(source.token()).unwrap();
+    source.invalidate();
+    block_on(source.token()).unwrap();
+    let expected = [None, Some("Bearer token-1"), Some("Bearer token-2"), None];
+    assert_eq!(
+        *seen.lock().unwrap(),
+        expected.map(|text| text.map(str::to_owned))
+    );
+}
+
+#[test]
+fn a_renewing_fetch_gets_a_first_token_also_if_it_has_expired() {
+    let seen = Seen::default();
+    let own = Arc::clone(&seen);
+    let source = RefreshingToken::renewing_builder(move |previous: Option<BearerToken>| {
+        own.lock().unwrap().push(previous.map(|token| text(&token)));
+        async { BearerToken::new("new") }
+    })
+    .first_token(token("stored").expires_in(std::time::Duration::ZERO))
+    .build();
+    assert_eq!(text(&block_on(source.token()).unwrap()), "Bearer new");
+    assert_eq!(*seen.lock().unwrap(), [Some("Bearer stored".to_owned())]);
+}
+
+#[test]
+fn a_renewing_fetch_hears_what_the_server_said() {
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let own = Arc::clone(&said);
+    let source = RefreshingToken::renewing(move |previous: Option<BearerToken>| {
+        if let Some(rejection) = previous.and_then(|token| token.rejection()) {
+            let challenge = rejection.challenges()[0].to_str().unwrap().to_owned();
+            own.lock().unwrap().push((rejection.status(), challenge));
+        }
+        async { BearerToken::new("t") }
+    });
+    let server = Server::answering(|_| {
+        let mut response = status(StatusCode::UNAUTHORIZED);
+        let claims = "Bearer error=\"invalid_token\", claims=\"e30\""
+            .parse()
+            .unwrap();
+        response.headers_mut().insert("www-authenticate", claims);
+        response
+    });
+    let mut service = BearerAuthLayer::new(source.clone()).layer(server);
+    block_on(source.token()).unwrap();
+    send(&mut service, get("https://api.example.com/")).unwrap();
+    block_on(source.token()).unwrap();
+    let said = said.lock().unwrap();
+    assert_eq!(said[0].0, StatusCode::UNAUTHORIZED);
+    assert!(said[0].1.contains("claims"), "{said:?}");
+}
+
+#[test]
+fn a_fetch_function_may_have_state_of_one_thread_at_a_time() {
+    // `Cell` is not `Sync`.
+    let count = Cell::new(0);
+    let source = RefreshingToken::new(move || {
+        count.set(count.get() + 1);
+        let text = format!("token-{}", count.get());
+        async { BearerToken::new(text) }
+    });
+    for number in 1..4 {
+        let given = block_on(source.refresh_now()).unwrap();
+        assert_eq!(text(&given), format!("Bearer token-{number}"));
+    }
+}
+
+#[test]
+fn the_status_tells_expiry_next_refresh_and_the_last_error() {
+    let endpoint = Endpoint::new(one_hour);
+    let source = endpoint.builder().startup_jitter(0.0).build();
+    let status = source.status();
+    assert_eq!((status.expiry(), status.failures()), (None, 0));
+    number(&endpoint, &source);
+    let start = endpoint.last_fetch();
+    let status = source.status();
+    assert_eq!(status.expiry(), Some(start + HOUR));
+    assert_eq!(
+        status.next_refresh(),
+        Some(start + 47 * MINUTE + 50 * SECOND)
+    );
+    endpoint.otherwise(|| Script::Fail);
+    endpoint.time.block_on(source.refresh_now()).unwrap_err();
+    let status = source.status();
+    assert_eq!(status.failures(), 1);
+    let error = status.last_error().unwrap();
+    assert_eq!(error.kind(), SourceErrorKind::Failed);
+}
+
+#[derive(Debug)]
+struct InvalidGrant(u32);
+
+impl fmt::Display for InvalidGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the grant is dead ({})", self.0)
+    }
+}
+
+impl Error for InvalidGrant {}
+
+#[test]
+fn an_error_in_the_back_off_keeps_its_cause_and_that_it_is_permanent() {
+    let source = RefreshingToken::new(|| async {
+        let error = SourceError::with_source(
+            SourceErrorKind::Failed,
+            "the token endpoint says no",
+            InvalidGrant(7),
+        );
+        Err::<BearerToken, _>(error.permanent())
+    });
+    let first = block_on(source.token()).unwrap_err();
+    let later = block_on(source.token()).unwrap_err();
+    for error in [first, later] {
+        assert!(error.is_permanent());
+        assert_eq!(error.cause::<InvalidGrant>().unwrap().0, 7);
+    }
+    assert_eq!(source.status().failures(), 1);
+}
+
+#[test]
+fn a_source_fn_that_asks_itself_gets_an_error_and_no_overflow() {
+    let cell: Arc<Mutex<Option<Arc<dyn TokenSource>>>> = Arc::default();
+    let own = Arc::clone(&cell);
+    let in_poll = source_fn(move || {
+        let own = own.lock().unwrap().clone().unwrap();
+        async move { own.token().await }
+    });
+    *cell.lock().unwrap() = Some(Arc::new(in_poll));
+    let source = cell.lock().unwrap().clone().unwrap();
+    let error = block_on(source.token()).unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Recursive);
+    assert!(
+        error.to_string().contains("waits for that very token"),
+        "{error}"
+    );
+
+    let own = Arc::clone(&cell);
+    let in_call = source_fn(move || {
+        let own = own.lock().unwrap().clone().unwrap();
+        let token = own.token().now_or_never();
+        async move { token.unwrap() }
+    });
+    *cell.lock().unwrap() = Some(Arc::new(in_call));
+    let source = cell.lock().unwrap().clone().unwrap();
+    let error = block_on(source.token()).unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Recursive);
+    cell.lock().unwrap().take();
+}
+
+#[test]
+fn a_source_fn_may_ask_another_source_fn() {
+    let inner = source_fn(|| async { BearerToken::new("inner") });
+    let outer = source_fn(move || inner.token());
+    assert_eq!(text(&block_on(outer.token()).unwrap()), "Bearer inner");
+}
+
+#[test]
+fn a_token_is_a_source_of_itself() {
+    let good = token("good");
+    assert!(block_on(good.token()).unwrap().is_same(&good));
+    let over = good.expires_in(std::time::Duration::ZERO);
+    assert_eq!(
+        block_on(over.token()).unwrap_err().kind(),
+        SourceErrorKind::Expired
+    );
+}
