@@ -9,7 +9,7 @@ use std::{
 use shuttle::thread_local;
 
 thread_local! {
-    static FETCHING: RefCell<Vec<SourceId>> = const { RefCell::new(Vec::new()) };
+    static FETCHING: RefCell<Vec<SourceId>> = RefCell::new(Vec::new());
 }
 
 /// Tells one source from another.
@@ -25,13 +25,13 @@ impl SourceId {
 
 /// Until the guard is dropped, code of this source's fetch runs on this thread.
 pub(crate) fn enter(source: SourceId) -> Within {
-    FETCHING.with_borrow_mut(|fetching| fetching.push(source));
+    FETCHING.with(|fetching| fetching.borrow_mut().push(source));
     Within(())
 }
 
 /// Whether code of this source's fetch calls, directly or not.
 pub(crate) fn is_within(source: SourceId) -> bool {
-    FETCHING.with_borrow(|fetching| fetching.contains(&source))
+    FETCHING.with(|fetching| fetching.borrow().contains(&source))
 }
 
 #[must_use]
@@ -39,6 +39,6 @@ pub(crate) struct Within(());
 
 impl Drop for Within {
     fn drop(&mut self) {
-        FETCHING.with_borrow_mut(Vec::pop);
+        FETCHING.with(|fetching| fetching.borrow_mut().pop());
     }
 }
