@@ -79,7 +79,7 @@ impl Refresher {
 
     #[cold]
     fn begin(&self, wanted: Wanted) -> TokenFuture {
-        match self.core.step(wanted, None) {
+        match self.core.step(wanted, None, None) {
             Step::Done(result) => TokenFuture::ready(result),
             Step::Wait(awaited) => {
                 TokenFuture::boxed(Wait::new(Arc::clone(&self.core), wanted, awaited))

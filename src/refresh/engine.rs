@@ -76,6 +76,7 @@ impl Core {
                 machine: Machine::new(policy),
                 under_way: None,
                 random,
+                account: 0,
             }),
             changed: Arc::default(),
         }
@@ -103,6 +104,7 @@ impl Core {
     pub(super) fn invalidate(&self) {
         let (_displaced, held, under_way) = {
             let mut state = self.state.lock();
+            state.account = state.account.wrapping_add(1);
             let (held, displaced) = state.machine.invalidate();
             let under_way = state.under_way.clone();
             ((displaced, self.served.withdraw()), held, under_way)
@@ -160,34 +162,58 @@ impl Core {
         usable
     }
 
-    /// What a caller gets whose fetch failed.
+    /// What a caller gets whose fetch failed. A caller that waits for one account gets no token of a
+    /// later account.
     pub(super) fn fall_back(
         &self,
         wanted: Wanted,
+        account: u64,
         error: SourceError,
     ) -> Result<BearerToken, SourceError> {
         let may = wanted == Wanted::Token && error.kind() != SourceErrorKind::Invalidated;
-        may.then(|| self.usable()).flatten().ok_or(error)
+        if !may {
+            return Err(error);
+        }
+        let now = self.now();
+        let (usable, _displaced) = {
+            let mut state = self.state.lock();
+            if state.account != account {
+                return Err(SourceError::invalidated());
+            }
+            state.machine.usable(now)
+        };
+        usable.ok_or(error)
     }
 
-    /// Asks the machine, and begins the fetch that the machine wants.
-    pub(super) fn step(self: &Arc<Self>, wanted: Wanted, at_least: Option<Instant>) -> Step {
+    /// Asks the machine, and begins the fetch that the machine wants. `account` is that of a caller
+    /// that has waited: once the source is invalidated, such a caller gets an error.
+    pub(super) fn step(
+        self: &Arc<Self>,
+        wanted: Wanted,
+        account: Option<u64>,
+        at_least: Option<Instant>,
+    ) -> Step {
         self.end_overdue(at_least);
-        let step = self.decide(wanted, self.now_at_least(at_least));
+        let step = self.decide(wanted, account, self.now_at_least(at_least));
         // The fetch runs within this call, and would wait for itself.
         if matches!(step, Step::Wait(_)) && recursion::is_within(self.source) {
             return Step::Done(Err(SourceError::recursive()));
         }
         if let Step::Done(Err(error)) = &step {
-            let _ = contain(|| trace::backing_off(error.kind(), error.retry_after()));
+            if error.kind() != SourceErrorKind::Invalidated {
+                let _ = contain(|| trace::backing_off(error.kind(), error.retry_after()));
+            }
         }
         step
     }
 
-    fn decide(self: &Arc<Self>, wanted: Wanted, now: Now) -> Step {
-        let (answer, fetch, _displaced) = {
+    fn decide(self: &Arc<Self>, wanted: Wanted, account: Option<u64>, now: Now) -> Step {
+        let (answer, fetch, account, _displaced) = {
             let mut guard = self.state.lock();
             let state = &mut *guard;
+            if account.is_some_and(|account| account != state.account) {
+                return Step::Done(Err(SourceError::invalidated()));
+            }
             let (answer, displaced) = match wanted {
                 Wanted::Token => state.machine.ask(now, BearerToken::is_rejected),
                 Wanted::NewToken => {
@@ -214,19 +240,19 @@ impl Core {
                 // token meanwhile only if the machine says so.
                 Answer::Wait { .. } | Answer::BackOff { .. } => self.served.withdraw(),
             };
-            (answer, fetch, (displaced, served))
+            (answer, fetch, state.account, (displaced, served))
         };
         if let Some(under_way) = &fetch {
             under_way.flight.launch(&*self.runtime);
         }
         match (answer, fetch) {
             (Answer::Wait { until, .. }, Some(under_way)) => {
-                Step::Wait(under_way.until(until, now))
+                Step::Wait(under_way.until(until, now, account))
             }
             // Nothing runs in the background: one caller has to wait although there is a token.
             (Answer::Serve { .. }, Some(under_way)) if under_way.flight.is_unattended() => {
                 let until = now.monotonic.checked_add(self.fetch_timeout);
-                Step::Wait(under_way.until(until.unwrap_or(now.monotonic), now))
+                Step::Wait(under_way.until(until.unwrap_or(now.monotonic), now, account))
             }
             (Answer::Serve { token, .. }, _) => Step::Done(Ok(token)),
             (Answer::BackOff { error, retry_in }, _) => {
@@ -296,9 +322,12 @@ impl Core {
 
     /// The fetch under way, to listen to.
     pub(super) fn under_way(&self, now: Now) -> Option<Awaited> {
-        let under_way = self.state.lock().under_way.clone()?;
+        let (under_way, account) = {
+            let state = self.state.lock();
+            (state.under_way.clone()?, state.account)
+        };
         let until = now.monotonic.checked_add(self.fetch_timeout)?;
-        Some(under_way.until(until, now))
+        Some(under_way.until(until, now, account))
     }
 
     /// When the machine has to be asked again if nothing changes.

@@ -52,7 +52,7 @@ impl KeepFresh {
 
     /// What to do until the next question.
     fn ask(&self, core: &Arc<Core>) -> Doing {
-        if let Step::Wait(awaited) = core.step(Wanted::Token, None) {
+        if let Step::Wait(awaited) = core.step(Wanted::Token, None, None) {
             return Doing::Listening(Box::new(Listening::new(awaited)));
         }
         let now = core.now();

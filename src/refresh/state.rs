@@ -15,6 +15,8 @@ pub(super) struct State {
     pub(super) machine: Machine<BearerToken, SourceError>,
     pub(super) under_way: Option<UnderWay>,
     pub(super) random: fastrand::Rng,
+    /// How often the source has been invalidated: each time begins another account.
+    pub(super) account: u64,
 }
 
 /// What the machine displaced: to be dropped without the lock.
@@ -84,9 +86,10 @@ impl State {
 }
 
 impl UnderWay {
-    pub(super) fn until(&self, until: Instant, now: Now) -> Awaited {
+    pub(super) fn until(&self, until: Instant, now: Now, account: u64) -> Awaited {
         Awaited {
             id: self.id,
+            account,
             flight: self.flight.clone(),
             until,
             at_most: until.saturating_duration_since(now.monotonic),

@@ -26,6 +26,8 @@ const SILENT_CHECKS: u8 = 2;
 /// A fetch to listen to, and for how long.
 pub(super) struct Awaited {
     pub(super) id: FetchId,
+    /// That the waiter asks for.
+    pub(super) account: u64,
     pub(super) flight: Flight,
     /// On the runtime's clock.
     pub(super) until: Instant,
@@ -59,6 +61,7 @@ impl Listening {
     pub(super) fn new(awaited: Awaited) -> Self {
         let Awaited {
             id,
+            account: _,
             flight,
             until,
             at_most,
@@ -148,6 +151,7 @@ impl Listening {
 pub(super) struct Wait {
     core: Arc<Core>,
     wanted: Wanted,
+    account: u64,
     listening: Listening,
     losses: u8,
 }
@@ -157,6 +161,7 @@ impl Wait {
         Self {
             core,
             wanted,
+            account: awaited.account,
             listening: Listening::new(awaited),
             losses: 0,
         }
@@ -164,7 +169,7 @@ impl Wait {
 
     /// The result, or `None` if there is another fetch to wait for.
     fn ask_again(&mut self, at_least: Option<Instant>) -> Option<Result<BearerToken, SourceError>> {
-        match self.core.step(self.wanted, at_least) {
+        match self.core.step(self.wanted, Some(self.account), at_least) {
             Step::Done(result) => Some(result),
             Step::Wait(awaited) => {
                 self.listening = Listening::new(awaited);
@@ -181,7 +186,7 @@ impl Wait {
             Ok(token) if self.core.is_good(&token) => Some(Ok(token)),
             // By the time that this waiter is polled, the token is no longer good.
             Ok(_) => self.ask_again(None),
-            Err(error) => Some(self.core.fall_back(self.wanted, error)),
+            Err(error) => Some(self.core.fall_back(self.wanted, self.account, error)),
         }
     }
 }
@@ -208,7 +213,7 @@ impl Future for Wait {
                         this.ask_again(None)
                     } else {
                         let error = SourceError::closed_after_losses();
-                        Some(this.core.fall_back(this.wanted, error))
+                        Some(this.core.fall_back(this.wanted, this.account, error))
                     }
                 }
                 Heard::Silence => {
