@@ -1,8 +1,9 @@
 //! `invalidate` at any moment.
 
-use shuttle::future::block_on;
+use shuttle::{future::block_on, thread};
+use tower_bearer::{SourceErrorKind, TokenSource};
 
-use crate::support::{World, ask, check_both, go, join, number};
+use crate::support::{World, ask, ask_or_invalidated, check_both, go, join, number};
 
 #[test]
 fn a_refresh_and_an_invalidation_may_come_at_any_moment() {
@@ -10,20 +11,20 @@ fn a_refresh_and_an_invalidation_may_come_at_any_moment() {
         let world = World::new(driven, None);
         let source = world.source();
         ask(&source);
-        let refreshes = go(&source, |source| {
-            number(&block_on(source.refresh_now()).unwrap())
+        let refreshes = go(&source, |source| match block_on(source.refresh_now()) {
+            Ok(token) => assert!(number(&token) >= 2),
+            Err(error) => assert_eq!(error.kind(), SourceErrorKind::Invalidated),
         });
         let invalidates = go(&source, |source| {
             source.invalidate();
-            ask(source)
+            assert!(ask(source) >= 2, "the first token after it was to go");
         });
-        let callers = [(); 2].map(|()| go(&source, ask));
-        join(callers);
-        for token in join([refreshes, invalidates]) {
-            assert!(token >= 2, "the first token after it was to go");
-        }
+        let caller = go(&source, |source| {
+            ask_or_invalidated(source);
+        });
+        join([refreshes, invalidates, caller]);
         assert!(ask(&source) >= 2);
-        assert!(world.fetches() <= 4);
+        assert_eq!(world.most_alive(), 1, "two fetches at a time");
     });
 }
 
@@ -42,5 +43,70 @@ fn whoever_comes_after_an_invalidation_does_not_get_the_old_token() {
         assert_eq!(join([invalidates]), [2]);
         assert_eq!(ask(&source), 2);
         assert_eq!(world.fetches(), 2);
+    });
+}
+
+/// The first fetch may end before, while and after the source is invalidated.
+#[test]
+fn what_a_fetch_brings_that_began_before_an_invalidation_is_not_served_after_it() {
+    check_both(|driven| {
+        let world = World::new(driven, None);
+        let source = world.source();
+        let waits = go(&source, ask_or_invalidated);
+        let invalidates = {
+            let world = world.clone();
+            go(&source, move |source| {
+                let begun = world.fetches();
+                source.invalidate();
+                let token = ask(source);
+                assert!(token > begun, "{token} of {begun}");
+                Some(token)
+            })
+        };
+        let results = join([waits, invalidates]);
+        assert!(ask(&source) >= results[1].unwrap());
+        assert_eq!(world.most_alive(), 1, "two fetches at a time");
+    });
+}
+
+/// They have asked before. What they send is for the first account, and may not go out as another.
+#[test]
+fn who_waits_when_a_source_is_invalidated_gets_no_token_of_a_later_account() {
+    check_both(|driven| {
+        let world = World::new(driven, None);
+        let source = world.source();
+        let waiters = [(); 2].map(|()| {
+            let token = source.token();
+            thread::spawn(move || match block_on(token) {
+                Ok(token) => assert_eq!(number(&token), 1, "of a later account"),
+                Err(error) => assert_eq!(error.kind(), SourceErrorKind::Invalidated),
+            })
+        });
+        let invalidates = go(&source, |source| {
+            source.invalidate();
+            assert!(ask(source) >= 1);
+        });
+        join(waiters);
+        join([invalidates]);
+        assert_eq!(world.most_alive(), 1, "two fetches at a time");
+    });
+}
+
+/// As above, where the fetch of the first account fails.
+#[test]
+fn who_waits_for_a_fetch_that_fails_gets_no_token_of_a_later_account() {
+    check_both(|driven| {
+        let world = World::new(driven, None);
+        world.fail(1);
+        let source = world.source();
+        let waits = source.token();
+        let waits = thread::spawn(move || block_on(waits).unwrap_err().kind());
+        let invalidates = go(&source, |source| {
+            source.invalidate();
+            let _ = block_on(source.refresh_now());
+        });
+        let kind = waits.join().unwrap();
+        assert!([SourceErrorKind::Failed, SourceErrorKind::Invalidated].contains(&kind));
+        join([invalidates]);
     });
 }

@@ -84,77 +84,27 @@ fn a_refresh_ahead_is_taken_up_again_when_its_driver_has_left() {
 }
 
 #[test]
-fn a_refresh_in_the_background_is_taken_up_again_when_its_task_was_aborted() {
-    check(|| {
-        let world = World::new(Driven::InTheBackground, Some(HOUR));
-        let source = world.source();
-        assert_eq!(ask(&source), 1);
-        world.take_tasks();
-        world.pass(HOUR * 11 / 12);
-        let caller = go(&source, |source| {
-            let token = source.token();
-            // No request waits while there is a good token.
-            assert!(block_on(token).is_ok());
-        });
-        let aborts = {
-            let world = world.clone();
-            thread::spawn(move || {
-                for task in world.take_tasks() {
-                    task.abort();
-                    let _ = block_on(task);
-                }
-            })
-        };
-        join([caller, aborts]);
-        world.pass(SECOND);
-        ask(&source);
-        for task in world.take_tasks() {
-            block_on(task).unwrap();
-        }
-        assert_eq!(ask(&source), 2);
-        assert_eq!(world.fetches(), 2);
-    });
-}
-
-#[test]
-fn waiters_go_on_when_the_task_in_the_background_is_aborted() {
-    check(|| {
-        let world = World::new(Driven::InTheBackground, Some(HOUR));
-        let source = world.source();
-        let callers = [(); 2].map(|()| go(&source, ask));
-        let aborts = {
-            let world = world.clone();
-            thread::spawn(move || {
-                for task in world.take_tasks() {
-                    task.abort();
-                }
-            })
-        };
-        assert_eq!(join(callers), [1, 1]);
-        join([aborts]);
-        assert_eq!(world.fetches(), 1);
-    });
-}
-
-#[test]
 fn whoever_waits_gets_a_token_although_the_last_handle_has_gone() {
     check_both(|driven| {
-        let source = World::new(driven, Some(HOUR)).source();
+        let world = World::new(driven, Some(HOUR));
+        let source = world.source();
         let caller = {
             let token = source.token();
             thread::spawn(move || number(&block_on(token).unwrap()))
         };
         drop(source.refresh_now());
         drop(source);
-        assert_eq!(caller.join().unwrap(), 1);
+        let got = caller.join().unwrap();
+        // The second if the first has ended before `refresh_now`, and the caller is polled late.
+        assert!((1..=world.fetches()).contains(&got));
     });
 }
 
+/// A fetch that is cut off may lose a rotated refresh token.
 #[test]
-fn a_fetch_in_the_background_ends_with_the_last_handle() {
+fn a_fetch_in_the_background_is_finished_without_a_handle() {
     check(|| {
         let world = World::new(Driven::InTheBackground, None);
-        world.hang(1);
         let source = world.source();
         drop(source.refresh_now());
         let handles = [(); 2].map(|()| {
@@ -168,6 +118,7 @@ fn a_fetch_in_the_background_ends_with_the_last_handle() {
         for task in world.take_tasks() {
             block_on(task).unwrap();
         }
+        assert_eq!(world.fetches(), 1);
         assert_eq!(world.alive(), 0, "the user's future is kept");
     });
 }

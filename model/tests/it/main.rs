@@ -9,6 +9,7 @@
 
 mod invalidating;
 mod leaving;
+mod owning;
 mod refreshing;
 mod rejecting;
 mod rotating;

@@ -6,10 +6,10 @@ use std::{
     mem,
     pin::Pin,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -30,7 +30,7 @@ use tower_bearer::{
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-const ITERATIONS: usize = 3_000;
+const ITERATIONS: usize = 1_500;
 
 /// In random orders, and in orders that favour few switches at the worst places.
 pub(crate) fn check(test: impl Fn() + Clone + Send + Sync + 'static) {
@@ -38,15 +38,29 @@ pub(crate) fn check(test: impl Fn() + Clone + Send + Sync + 'static) {
     check_pct(test, ITERATIONS, 3);
 }
 
+/// In fewer orders: for each of many places where something can happen.
+pub(crate) fn check_few(test: impl Fn() + Clone + Send + Sync + 'static) {
+    check_random(test.clone(), ITERATIONS / 5);
+    check_pct(test, ITERATIONS / 5, 3);
+}
+
 /// Who drives a fetch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Driven {
     InTheBackground,
     ByCallers,
+    /// As where some callers are in a runtime and others are not.
+    BySomeInTheBackground,
+    /// In the background for the threads that [`World::enter_runtime`] named, by the caller for others.
+    WhereThereIsARuntime,
 }
 
 pub(crate) fn check_both(test: fn(Driven)) {
-    for driven in [Driven::InTheBackground, Driven::ByCallers] {
+    for driven in [
+        Driven::InTheBackground,
+        Driven::ByCallers,
+        Driven::BySomeInTheBackground,
+    ] {
         check(move || test(driven));
     }
 }
@@ -65,14 +79,25 @@ struct Inner {
     driven: Driven,
     start: Instant,
     passed: AtomicU64,
-    sleepers: Mutex<Vec<Waker>>,
+    sleepers: Mutex<Vec<Weak<Sleeper>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     fetches: AtomicUsize,
     /// How many of the first fetches never end.
     hanging: AtomicUsize,
+    /// How many of the first fetches fail.
+    failing: AtomicUsize,
     lifetime: Option<Duration>,
-    /// Futures of the user there are at this moment.
+    /// Futures of the user there are at this moment, and there were at most.
     alive: AtomicUsize,
+    most_alive: AtomicUsize,
+    /// Tasks that were offered.
+    offered: AtomicUsize,
+    /// At which poll the first task is dropped.
+    drop_at: Option<usize>,
+    has_taken: AtomicBool,
+    /// Tasks that were dropped before their end.
+    losses: AtomicUsize,
+    with_runtime: Mutex<Vec<thread::ThreadId>>,
 }
 
 impl fmt::Debug for World {
@@ -80,6 +105,9 @@ impl fmt::Debug for World {
         write!(f, "driven {:?}", self.inner.driven)
     }
 }
+
+/// The waker of one timer, which goes with the timer.
+type Sleeper = Mutex<Option<Waker>>;
 
 struct Alive(World);
 
@@ -91,6 +119,15 @@ impl Drop for Alive {
 
 impl World {
     pub(crate) fn new(driven: Driven, lifetime: Option<Duration>) -> Self {
+        Self::dropping(driven, lifetime, None)
+    }
+
+    /// Drops the first task that runs in the background instead of polling it for the time given.
+    pub(crate) fn dropping(
+        driven: Driven,
+        lifetime: Option<Duration>,
+        drop_at: Option<usize>,
+    ) -> Self {
         let inner = Inner {
             driven,
             start: Instant::now(),
@@ -99,8 +136,15 @@ impl World {
             tasks: Mutex::default(),
             fetches: AtomicUsize::new(0),
             hanging: AtomicUsize::new(0),
+            failing: AtomicUsize::new(0),
             lifetime,
             alive: AtomicUsize::new(0),
+            most_alive: AtomicUsize::new(0),
+            offered: AtomicUsize::new(0),
+            drop_at,
+            has_taken: AtomicBool::new(false),
+            losses: AtomicUsize::new(0),
+            with_runtime: Mutex::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -111,6 +155,10 @@ impl World {
         self.inner.hanging.store(fetches, Ordering::SeqCst);
     }
 
+    pub(crate) fn fail(&self, fetches: usize) {
+        self.inner.failing.store(fetches, Ordering::SeqCst);
+    }
+
     pub(crate) fn fetches(&self) -> usize {
         self.inner.fetches.load(Ordering::SeqCst)
     }
@@ -119,11 +167,40 @@ impl World {
         self.inner.alive.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn losses(&self) -> usize {
+        self.inner.losses.load(Ordering::SeqCst)
+    }
+
+    /// The runtime takes what this thread spawns.
+    pub(crate) fn enter_runtime(&self) {
+        let thread = thread::current().id();
+        lock(&self.inner.with_runtime).push(thread);
+    }
+
+    /// Lets the tasks in the background end, also those that come meanwhile.
+    pub(crate) fn finish_tasks(&self) {
+        loop {
+            let tasks = self.take_tasks();
+            if tasks.is_empty() {
+                return;
+            }
+            for task in tasks {
+                block_on(task).unwrap();
+            }
+        }
+    }
+
+    pub(crate) fn most_alive(&self) -> usize {
+        self.inner.most_alive.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn pass(&self, duration: Duration) {
         let millis = u64::try_from(duration.as_millis()).unwrap();
         self.inner.passed.fetch_add(millis, Ordering::SeqCst);
         let sleepers = mem::take(&mut *lock(&self.inner.sleepers));
-        sleepers.into_iter().for_each(Waker::wake);
+        let wakers = sleepers.iter().filter_map(Weak::upgrade);
+        let wakers: Vec<_> = wakers.filter_map(|sleeper| lock(&sleeper).take()).collect();
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Two callers who come when the token may no longer be taken without the lock.
@@ -156,9 +233,24 @@ impl World {
         settings(builder.runtime(self.clone()).random_seed(1)).build()
     }
 
+    /// Starts with a token.
+    pub(crate) fn source_from(
+        &self,
+        first: BearerToken,
+        settings: fn(RefreshingTokenBuilder) -> RefreshingTokenBuilder,
+    ) -> RefreshingToken {
+        let world = self.clone();
+        let builder = RefreshingToken::builder(move || world.fetch());
+        let builder = settings(builder.runtime(self.clone()).random_seed(1));
+        builder.first_token(first).build()
+    }
+
     fn fetch(&self) -> impl Future<Output = Result<BearerToken, SourceError>> + Send + use<> {
         let number = self.inner.fetches.fetch_add(1, Ordering::SeqCst) + 1;
-        self.inner.alive.fetch_add(1, Ordering::SeqCst);
+        let others = self.inner.alive.fetch_add(1, Ordering::SeqCst);
+        self.inner
+            .most_alive
+            .fetch_max(others + 1, Ordering::SeqCst);
         let alive = Alive(self.clone());
         async move {
             let inner = &alive.0.inner;
@@ -167,6 +259,9 @@ impl World {
                 std::future::pending::<()>().await;
             }
             yield_now().await;
+            if number <= inner.failing.load(Ordering::SeqCst) {
+                return Err(SourceError::new(SourceErrorKind::Failed, "down"));
+            }
             let token = BearerToken::new(number.to_string())
                 .map_err(|_| SourceError::new(SourceErrorKind::Failed, "not a token"))?;
             // Not `expires_in`, which reads another clock.
@@ -178,23 +273,36 @@ impl World {
 
 impl Runtime for World {
     fn spawn(&self, task: BoxFuture<'static, ()>) -> Result<(), BoxFuture<'static, ()>> {
-        match self.inner.driven {
-            Driven::ByCallers => Err(task),
-            Driven::InTheBackground => {
-                let task = spawn(task);
-                lock(&self.inner.tasks).push(task);
-                Ok(())
+        let offered = self.inner.offered.fetch_add(1, Ordering::SeqCst);
+        let takes = match self.inner.driven {
+            Driven::ByCallers => false,
+            Driven::InTheBackground => true,
+            Driven::BySomeInTheBackground => offered % 2 == 1,
+            Driven::WhereThereIsARuntime => {
+                let thread = thread::current().id();
+                lock(&self.inner.with_runtime).contains(&thread)
             }
+        };
+        if !takes {
+            return Err(task);
         }
+        let is_first = !self.inner.has_taken.swap(true, Ordering::SeqCst);
+        let drop_at = self.inner.drop_at.filter(|_| is_first);
+        // Without the lock: to spawn is a place where shuttle switches.
+        let task = spawn(drop_at_poll(self.clone(), task, drop_at));
+        lock(&self.inner.tasks).push(task);
+        Ok(())
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         let (world, end) = (self.clone(), self.now() + duration);
+        let sleeper = Arc::new(Sleeper::default());
         poll_fn(move |cx| {
             if world.now() >= end {
                 return Poll::Ready(());
             }
-            lock(&world.inner.sleepers).push(cx.waker().clone());
+            *lock(&sleeper) = Some(cx.waker().clone());
+            lock(&world.inner.sleepers).push(Arc::downgrade(&sleeper));
             Poll::Pending
         })
         .boxed()
@@ -236,4 +344,58 @@ pub(crate) fn go<T: Send + 'static>(
 pub(crate) fn join<T>(threads: impl IntoIterator<Item = thread::JoinHandle<T>>) -> Vec<T> {
     let results = threads.into_iter().map(|thread| thread.join().unwrap());
     results.collect()
+}
+
+/// The task, which is dropped instead of the poll with this number.
+fn drop_at_poll(
+    world: World,
+    task: BoxFuture<'static, ()>,
+    at: Option<usize>,
+) -> impl Future<Output = ()> + Send {
+    let (mut task, mut polls) = (Some(task), 0);
+    poll_fn(move |cx| {
+        if at == Some(polls) {
+            // Before the task is dropped, which has others begin anew.
+            world.inner.losses.fetch_add(1, Ordering::SeqCst);
+            task = None;
+        }
+        polls += 1;
+        task.as_mut()
+            .map_or(Poll::Ready(()), |task| task.as_mut().poll(cx))
+    })
+}
+
+/// A token's number, or that the source was invalidated meanwhile.
+pub(crate) fn ask_or_invalidated(source: &RefreshingToken) -> Option<usize> {
+    match block_on(source.token()) {
+        Ok(token) => Some(number(&token)),
+        Err(error) => {
+            assert_eq!(error.kind(), SourceErrorKind::Invalidated);
+            None
+        }
+    }
+}
+
+/// A waker that can be counted, and the flag that it sets.
+#[derive(Default)]
+pub(crate) struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Polls `polls` times at most, with a waker that is nobody's.
+pub(crate) fn poll_times<F: Future + Unpin>(woken: &Arc<Woken>, future: &mut F, polls: usize) {
+    let waker = Waker::from(Arc::clone(woken));
+    for _ in 0..polls {
+        if Pin::new(&mut *future)
+            .poll(&mut Context::from_waker(&waker))
+            .is_ready()
+        {
+            return;
+        }
+        thread::yield_now();
+    }
 }
