@@ -9,7 +9,7 @@ use std::{
 use shuttle::thread_local;
 
 thread_local! {
-    static FETCHING: RefCell<Vec<SourceId>> = RefCell::new(Vec::new());
+    static FETCHING: RefCell<Vec<SourceId>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Tells one source from another.
