@@ -515,16 +515,12 @@ fn ended_but_unpolled() -> (Endpoint, RefreshingToken, TokenFuture) {
 #[test]
 fn a_caller_who_is_polled_late_gets_no_token_that_is_over_by_then() {
     type Meanwhile = fn(&Endpoint, &RefreshingToken);
-    let cases: [(&str, Meanwhile); 4] = [
+    let cases: [(&str, Meanwhile); 3] = [
         ("expired by the clock on the wall", |endpoint, _| {
             endpoint.time.suspend(2 * HOUR);
         }),
         ("in the last moments of its life", |endpoint, _| {
             endpoint.time.advance(HOUR - SECOND);
-        }),
-        ("invalidated", |endpoint, source| {
-            assert_eq!(number(endpoint, source), 1);
-            source.invalidate();
         }),
         ("rejected and replaced", |endpoint, source| {
             endpoint.time.block_on(source.token()).unwrap().reject();
@@ -537,6 +533,16 @@ fn a_caller_who_is_polled_late_gets_no_token_that_is_over_by_then() {
         let token = endpoint.time.block_on(caller).unwrap();
         assert_eq!(number_of(&token), 2, "{name}");
     }
+}
+
+/// A request that was made for one account must not go out as another account.
+#[test]
+fn a_caller_who_is_polled_after_a_sign_out_gets_an_error() {
+    let (endpoint, source, caller) = ended_but_unpolled();
+    source.invalidate();
+    number(&endpoint, &source);
+    let error = endpoint.time.block_on(caller).unwrap_err();
+    assert_eq!(error.kind(), tower_bearer::SourceErrorKind::Invalidated);
 }
 
 #[test]
