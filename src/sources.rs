@@ -7,13 +7,15 @@ mod function;
 mod refreshing;
 mod rotating;
 mod static_token;
+mod status;
 
 pub use self::{
     chain::{Chain, IntoSource, first_of},
     env::EnvToken,
     file::{FileToken, FileTokenBuilder},
     function::{SourceFn, source_fn},
-    refreshing::{RefreshingToken, RefreshingTokenBuilder, SourceStatus},
+    refreshing::{RefreshingToken, RefreshingTokenBuilder},
     rotating::RotatingToken,
     static_token::StaticToken,
+    status::SourceStatus,
 };

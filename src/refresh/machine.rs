@@ -1,5 +1,39 @@
 //! The decisions of a source that fetches, as a pure state machine: a state, an event and the time
 //! give a new state and an answer. No I/O, no clock, no token, no lock.
+//!
+//! # Invariants
+//!
+//! All are checked after each step of
+//! `tests::whatever_happens_the_machine_keeps_its_promises`, which runs random events against a plain
+//! reference, from the record of all that happened. The tests named show each alone.
+//!
+//! 1. At most one fetch is under way (`decisions::with_no_token_all_wait_for_one_fetch_up_to_its_time_limit`).
+//! 2. While a token is good, no request waits and none fails
+//!    (`decisions::an_answer_holds_no_longer_than_until_the_refresh_is_due`), but for a refresh after a
+//!    loss (`losses::after_a_loss_a_request_waits_for_a_refresh_that_is_due_until_a_fetch_has_ended`) or
+//!    one that is long due (`decisions::past_its_time_a_request_waits_for_the_refresh_but_not_for_long_and_not_again`).
+//! 3. A token is not served when either clock says that its time is over
+//!    (`decisions::a_token_is_served_to_the_last_nanosecond_before_the_margin_by_either_clock`), and for a
+//!    second at least (`decisions::a_token_is_served_for_a_second_and_not_refreshed_before_however_short_it_lives`).
+//! 4. A refresh begins in its window (`a_refresh_falls_in_its_window_and_service_ends_at_the_margin`).
+//! 5. A failure does not displace a token that may be served
+//!    (`failures::a_failed_refresh_leaves_the_token_and_is_tried_again_after_the_back_off`).
+//! 6. Between a failure and the end of its back-off, asking begins no fetch
+//!    (`failures::the_error_is_given_until_the_back_off_ends_and_then_one_request_tries_again`).
+//! 7. A rejected token is replaced at once, twice; then at an interval that doubles until a token has
+//!    lasted (`rejections::the_interval_doubles_to_its_limit_until_a_token_has_lasted_for_it`).
+//! 8. A request waits for a better token once, and for no longer than it may
+//!    (`rejections::one_spurious_401_and_an_endpoint_that_hangs_cost_one_wait`).
+//! 9. What a fetch brings that began before a sign-out is never held
+//!    (`losses::an_invalidated_token_is_not_served_and_the_fetch_under_way_brings_nothing`).
+//! 10. A lost fetch is no failure (`losses::a_lost_fetch_is_no_failure_and_the_next_request_begins_anew`),
+//!     and what it brings late displaces nothing good
+//!     (`losses::a_late_token_is_held_if_nothing_better_is_and_leaves_the_fetch_under_way_alone`).
+//! 11. A clock that cannot judge tokens stops no request
+//!     (`decisions::a_token_that_had_expired_when_it_came_is_served_and_refreshed_ever_more_rarely`), and a
+//!     clock that goes back ends no wait late
+//!     (`decisions::a_monotonic_clock_that_goes_back_ends_no_wait_late`).
+//! 12. No setting panics (`no_setting_and_no_lifetime_panics`).
 
 mod ends;
 

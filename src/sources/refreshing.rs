@@ -1,14 +1,10 @@
 //! A token that is fetched, and fetched again before it expires: [`RefreshingToken`].
 
-use std::{
-    fmt,
-    future::Future,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
+use super::status::SourceStatus;
 use crate::{
-    error::{BoxError, SourceError},
+    error::BoxError,
     refresh::{Refresher, attempt::FetchFn, policy::Policy},
     runtime::{Runtime, default_runtime},
     source::{TokenFuture, TokenSource},
@@ -228,13 +224,7 @@ impl RefreshingToken {
     /// What is held and what is to come, for a health check or a log. Costs a lock.
     #[must_use]
     pub fn status(&self) -> SourceStatus {
-        let status = self.refresher.status();
-        SourceStatus {
-            expiry: status.expiry,
-            next_refresh: status.next_refresh,
-            failures: status.failures,
-            last_error: status.last_error,
-        }
+        self.refresher.status().into()
     }
 
     /// A future that fetches the first token and refreshes on time, also while there are no requests.
@@ -270,42 +260,6 @@ impl fmt::Debug for RefreshingToken {
         f.debug_struct("RefreshingToken")
             .field("current", &self.refresher.usable())
             .finish_non_exhaustive()
-    }
-}
-
-/// What a [`RefreshingToken`] holds and plans, see [`RefreshingToken::status`].
-#[derive(Clone, Debug)]
-pub struct SourceStatus {
-    expiry: Option<Instant>,
-    next_refresh: Option<Instant>,
-    failures: u32,
-    last_error: Option<SourceError>,
-}
-
-impl SourceStatus {
-    /// When the token that is held expires, on the runtime's clock. `None` without a token, and for a
-    /// token without expiry.
-    #[must_use]
-    pub fn expiry(&self) -> Option<Instant> {
-        self.expiry
-    }
-
-    /// From when on a request begins the next fetch, or the next try after a failure.
-    #[must_use]
-    pub fn next_refresh(&self) -> Option<Instant> {
-        self.next_refresh
-    }
-
-    /// How many fetches in a row have failed.
-    #[must_use]
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
-
-    /// The error of the last fetch, if it failed.
-    #[must_use]
-    pub fn last_error(&self) -> Option<&SourceError> {
-        self.last_error.as_ref()
     }
 }
 

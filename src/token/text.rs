@@ -29,7 +29,7 @@ fn forbid_all_but(allowed: impl Fn(u8) -> bool, bytes: &[u8]) -> Result<(), Inva
     }
 }
 
-/// A text that a [`BearerToken`] can be made from: `&str`, `&String`, `String`, `Box<str>`,
+/// A text that a [`BearerToken`](crate::BearerToken) can be made from: `&str`, `&String`, `String`, `Box<str>`,
 /// [`SecretString`], [`Zeroizing<String>`]. What is given by value is wiped, spare capacity too.
 ///
 /// Sealed: it cannot be implemented outside this crate.
