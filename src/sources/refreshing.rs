@@ -67,9 +67,9 @@ use crate::{
 /// A fetch that panics, takes over 30 s or gives a rejected token has failed. The source tries again
 /// after a random time of up to 100 ms, then 200 ms, and so on up to 30 s (full jitter). With no token
 /// to serve, that is at most half the time that the outage has lasted, but may always be 5 s; requests
-/// meanwhile get the error at once, and it tells [when the next try is](SourceError::retry_after).
-/// [`SourceError::with_retry_after`] makes the wait longer. After a
-/// [permanent](SourceError::permanent) error the source tries again after 10 s, then 20 s, and so on up
+/// meanwhile get the error at once, and it tells [when the next try is](crate::SourceError::retry_after).
+/// [`with_retry_after`](crate::SourceError::with_retry_after) makes the wait longer. After a
+/// [permanent](crate::SourceError::permanent) error the source tries again after 10 s, then 20 s, and so on up
 /// to 5 min, or at once with [`refresh_now`](Self::refresh_now). A batch job that waits for its first
 /// token:
 ///
@@ -123,10 +123,10 @@ pub struct RefreshingToken {
 impl RefreshingToken {
     /// Fetches with `fetch`, first when the first request comes.
     ///
-    /// An error of any type becomes a [`SourceError`] of kind
-    /// [`Failed`](crate::SourceErrorKind::Failed) with that error as its `source()`. A [`SourceError`]
-    /// stays what it is: return one to say [how long to wait](SourceError::with_retry_after), or that
-    /// [another try is pointless](SourceError::permanent).
+    /// An error of any type becomes a [`SourceError`](crate::SourceError) of kind
+    /// [`Failed`](crate::SourceErrorKind::Failed) with that error as its `source()`. A [`SourceError`](crate::SourceError)
+    /// stays what it is: return one to say [how long to wait](crate::SourceError::with_retry_after), or that
+    /// [another try is pointless](crate::SourceError::permanent).
     pub fn new<F, Fut, E>(fetch: F) -> Self
     where
         F: FnMut() -> Fut + Send + 'static,
