@@ -12,6 +12,7 @@ use super::{
     attempt::{poll_timer, timer},
     contain::Contained,
     engine::{Core, Step, Wanted},
+    flight::End,
     wait::{Heard, Listening},
     waiters::{Place, Waiters},
 };
@@ -19,6 +20,9 @@ use crate::runtime::Runtime;
 
 /// A timer may stand still while the machine sleeps, so the wall clock is looked at this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// How long it waits after a loss before it begins anew.
+const AFTER_LOSS: Duration = Duration::from_secs(1);
 
 /// Asks for the token whenever a refresh is due. Holds no handle, and ends with the last handle.
 pub(super) struct KeepFresh {
@@ -80,10 +84,16 @@ impl Future for KeepFresh {
             let Some(core) = this.core.upgrade() else {
                 return Poll::Ready(());
             };
+            let mut is_lost = false;
             if let Doing::Listening(listening) = &mut this.doing {
                 let heard = listening.poll(cx, &*this.runtime, this.fetch_timeout);
                 match heard {
                     Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Heard::End(End::Lost)) => {
+                        // Where every task is lost, this must not spin.
+                        is_lost = true;
+                        this.doing = Doing::Sleeping(timer(&*this.runtime, AFTER_LOSS));
+                    }
                     Poll::Ready(Heard::End(_)) => {}
                     Poll::Ready(Heard::Silence) => {
                         core.lose(listening.id());
@@ -92,7 +102,9 @@ impl Future for KeepFresh {
                     Poll::Ready(Heard::Enough) => core.end_overdue(Some(listening.until())),
                 }
             }
-            this.doing = this.ask(&core);
+            if !is_lost {
+                this.doing = this.ask(&core);
+            }
             if let Doing::Sleeping(sleep) = &mut this.doing {
                 if poll_timer(sleep, cx).is_pending() {
                     return Poll::Pending;

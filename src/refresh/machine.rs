@@ -50,6 +50,10 @@ use super::{
 /// under way still has an owner.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A caller reads the clock before it takes the lock, and may be stopped in between. A reading that is
+/// further behind shows that the clock went back.
+const LATE_READING: Duration = Duration::from_secs(10);
+
 /// `T` is the token and `E` the error of a fetch. The machine only hands them around.
 ///
 /// ```text
@@ -285,7 +289,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
     /// Ends the service of the token if its time is over. Nothing that happened lies in the future: a
     /// clock that goes back would end every wait late.
     fn pass_to(&mut self, now: Now) -> Displaced<T, E> {
-        let is_back = |latest| later(now.monotonic, CHECK_INTERVAL) < latest;
+        let is_back = |latest| later(now.monotonic, LATE_READING) < latest;
         if self.latest.is_some_and(is_back) {
             self.failures.not_after(now.monotonic);
             self.throttle.not_after(now.monotonic);

@@ -25,13 +25,15 @@ impl SourceId {
 
 /// Until the guard is dropped, code of this source's fetch runs on this thread.
 pub(crate) fn enter(source: SourceId) -> Within {
-    FETCHING.with(|fetching| fetching.borrow_mut().push(source));
+    // While the thread ends, the list is gone. Then nobody looks at it either.
+    let _ = FETCHING.try_with(|fetching| fetching.borrow_mut().push(source));
     Within(())
 }
 
 /// Whether code of this source's fetch calls, directly or not.
 pub(crate) fn is_within(source: SourceId) -> bool {
-    FETCHING.with(|fetching| fetching.borrow().contains(&source))
+    let is_within = FETCHING.try_with(|fetching| fetching.borrow().contains(&source));
+    is_within.unwrap_or(false)
 }
 
 #[must_use]
@@ -39,6 +41,6 @@ pub(crate) struct Within(());
 
 impl Drop for Within {
     fn drop(&mut self) {
-        FETCHING.with(|fetching| fetching.borrow_mut().pop());
+        let _ = FETCHING.try_with(|fetching| fetching.borrow_mut().pop());
     }
 }

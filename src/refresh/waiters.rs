@@ -30,19 +30,25 @@ impl Waiters {
     /// Has `waker` woken by the next [`wake_all`](Self::wake_all), in place of the waker that entered
     /// here before.
     pub(crate) fn enter(&self, place: &mut Option<Place>, waker: &Waker) {
+        let is_known = |places: &Places, place: Place| {
+            let known = places.wakers.get(place.key);
+            place.epoch == places.epoch && known.is_some_and(|known| known.will_wake(waker))
+        };
+        if place.is_some_and(|place| is_known(&self.0.lock(), place)) {
+            return;
+        }
+        // A waker may own a task, and its `Clone` and `Drop` may come back here: without the lock.
+        let fresh = waker.clone();
         let mut places = self.0.lock();
         let epoch = places.epoch;
         let held = place.filter(|place| place.epoch == epoch);
         let known = held.and_then(|place| places.wakers.get_mut(place.key));
-        // A waker may own a task, whose `Drop` may come back here: so it is dropped without the lock.
-        let displaced = match known {
-            Some(known) if known.will_wake(waker) => None,
-            Some(known) => Some(mem::replace(known, waker.clone())),
-            None => {
-                let key = places.wakers.insert(waker.clone());
-                *place = Some(Place { epoch, key });
-                None
-            }
+        let displaced = if let Some(known) = known {
+            Some(mem::replace(known, fresh))
+        } else {
+            let key = places.wakers.insert(fresh);
+            *place = Some(Place { epoch, key });
+            None
         };
         drop(places);
         drop(displaced);
