@@ -1,4 +1,5 @@
 //! What the examples share: a server on loopback, a client's GET, and a check.
+// No example uses all of it.
 #![allow(clippy::print_stdout, dead_code, missing_docs, unreachable_pub)]
 
 use std::{
@@ -8,7 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, channel::mpsc};
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{
+    HeaderValue, Request, Response,
+    header::{AUTHORIZATION, WWW_AUTHENTICATE},
+};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -24,7 +28,8 @@ pub static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
 
 /// Starts a server for HTTP/1.1 and HTTP/2 on loopback. Gives its URL, without a slash at the end.
 ///
-/// `answer` gets the request and the text of its bearer token, and gives a status and a text.
+/// `answer` gets the request and the text of its bearer token, and gives a status and a text. A 401 asks
+/// for a bearer token, as RFC 6750 wants.
 pub async fn serve(
     answer: fn(&Request<Incoming>, Option<&str>) -> (u16, String),
 ) -> Result<String, BoxError> {
@@ -39,6 +44,10 @@ pub async fn serve(
                 let (status, text) = answer(&request, token);
                 let mut response = Response::new(Full::<Bytes>::from(text));
                 *response.status_mut() = status.try_into().unwrap_or_default();
+                if status == 401 {
+                    let challenge = HeaderValue::from_static("Bearer");
+                    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+                }
                 Ok::<_, Infallible>(response)
             });
             let http = auto::Builder::new(TokioExecutor::new());
@@ -51,7 +60,7 @@ pub async fn serve(
     Ok(url)
 }
 
-/// One GET. Gives the status and the text of the response, such as `401: no token`.
+/// Sends a GET request. Gives the status and the text of the response, such as `401: no token`.
 pub async fn get<S>(client: S, url: &str) -> Result<String, BoxError>
 where
     S: Service<Request<Empty<Bytes>>, Response = Response<Incoming>, Error: Into<BoxError>>,
@@ -63,7 +72,7 @@ where
     Ok(format!("{status}: {}", String::from_utf8(body.into())?))
 }
 
-/// Prints what holds. Fails if it does not hold.
+/// Prints `what` if it holds, and fails if it does not.
 pub fn check(holds: bool, what: &str) -> Result<(), BoxError> {
     if !holds {
         return Err(format!("does not hold: {what}").into());
@@ -72,10 +81,10 @@ pub fn check(holds: bool, what: &str) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Clients that send request after request, until this is dropped.
+/// Tasks that send request after request, until their `Workers` is dropped.
 pub struct Workers {
     number: usize,
-    /// The number of a worker, and how its request ended.
+    /// The number of a worker, and how a request of this worker ended.
     answers: mpsc::UnboundedReceiver<(usize, Result<String, BoxError>)>,
 }
 
@@ -99,8 +108,8 @@ impl Workers {
         Self { number, answers }
     }
 
-    /// Waits until each worker got the answer `wanted`, and gives the number of requests. Fails if a
-    /// request was refused meanwhile.
+    /// Waits until each worker got the answer `wanted`, and gives the number of answers. Fails if an
+    /// answer is not a 200, or if a worker still waits after very many answers.
     pub async fn until_all_got(&mut self, wanted: &str) -> Result<usize, BoxError> {
         let (mut got, mut requests) = (vec![false; self.number], 0);
         while got.contains(&false) {
@@ -110,6 +119,9 @@ impl Workers {
                 said => return Err(format!("refused: {said}").into()),
             }
             requests += 1;
+            if requests == 50_000 {
+                return Err(format!("not all workers get: {wanted}").into());
+            }
         }
         Ok(requests)
     }
