@@ -1,9 +1,8 @@
-//! hyper 1 under the layer, over HTTP/1.1 and over HTTP/2, with its pool and with a single connection:
+//! hyper 1 under the layer, over HTTP/1.1 and HTTP/2, with a pool and with a single connection:
 //! `cargo run --example http2`.
 //!
-//! The server is on loopback, without TLS, so the client speaks HTTP/2 from the first byte on
-//! ("prior knowledge"). With TLS, ALPN would choose. On the wire, the token's field is marked as a
-//! field that no table of HPACK may keep; the tests look at that.
+//! Without TLS the client speaks HTTP/2 from the first byte on ("prior knowledge"). With TLS, ALPN
+//! would choose. HPACK keeps the token in no table, since its header value is marked sensitive.
 #![allow(clippy::print_stdout)]
 
 mod support;
@@ -12,7 +11,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
 use futures::future::try_join_all;
-use http::{Request, Response, Uri, Version};
+use http::{Request, Response, Version};
 use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::{
@@ -21,10 +20,8 @@ use hyper_util::{
 };
 use support::{CONNECTIONS, check, get, serve};
 use tokio::net::TcpStream;
-use tower::{Service, ServiceBuilder};
+use tower::{Layer, Service};
 use tower_bearer::{BearerAuthLayer, BearerToken, BoxError, RotatingToken};
-
-type Body = Empty<Bytes>;
 
 const REQUESTS: usize = 50;
 
@@ -45,13 +42,10 @@ async fn main() -> Result<(), BoxError> {
     }
 
     println!("HTTP/2, through one connection that the program opened");
-    let uri: Uri = url.parse()?;
-    let authority = uri.authority().ok_or("no authority")?.as_str();
-    let stream = TokioIo::new(TcpStream::connect(authority).await?);
-    let builder = http2::Builder::new(TokioExecutor::new());
-    let (sender, connection) = builder.handshake(stream).await?;
+    let stream = TcpStream::connect(url.trim_start_matches("http://")).await?;
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    // A connection over HTTP/1 is not `Clone`: the documentation of `BearerAuth` shows what to do.
+    // A connection over HTTP/1 is not `Clone`. The documentation of `BearerAuth` shows what to do.
     let inner = tower::service_fn(move |request| sender.clone().send_request(request));
     rotate_between_requests(inner, &url, Version::HTTP_2).await?;
 
@@ -59,18 +53,16 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Sends with two tokens in turn, and last with a token that the server does not take.
+/// Sends requests with two tokens in turn, and last with a token that the server rejects.
 async fn rotate_between_requests<S>(http: S, url: &str, version: Version) -> Result<(), BoxError>
 where
-    S: Service<Request<Body>, Response = Response<Incoming>, Error: Into<BoxError>> + Clone,
+    S: Service<Request<Empty<Bytes>>, Response = Response<Incoming>, Error: Into<BoxError>> + Clone,
 {
     let source = RotatingToken::empty();
-    let client = ServiceBuilder::new()
-        .layer(BearerAuthLayer::new(source.clone()))
-        .service(http);
+    let client = BearerAuthLayer::new(source.clone()).layer(http);
     for name in ["good-1", "good-2"] {
         source.rotate(BearerToken::new(name)?);
-        // The first request opens the connection that the others may share.
+        // The first request opens the connection that the other requests may share.
         let mut answers = vec![get(client.clone(), url).await?];
         answers.extend(try_join_all((1..REQUESTS).map(|_| get(client.clone(), url))).await?);
         let expected = format!("200: {name} over {version:?}");
@@ -80,10 +72,8 @@ where
 
     let bad = BearerToken::new("bad")?;
     source.rotate(bad.clone());
-    check(
-        get(client, url).await?.starts_with("401"),
-        "a bad token gets 401",
-    )?;
+    let said = get(client, url).await?;
+    check(said.starts_with("401"), "a bad token gets 401")?;
     check(bad.is_rejected(), "which marks it")
 }
 
