@@ -10,6 +10,28 @@ pub(crate) struct Now {
     pub(crate) wall: SystemTime,
 }
 
+/// A caller reads the clock before it takes the lock, and may be stopped in between. A reading that is
+/// further behind the latest shows that the clock went back.
+pub(super) const LATE_READING: Duration = Duration::from_secs(10);
+
+/// The monotonic clock went back, as between two tests with paused time that share a source. How much
+/// time has passed since the last reading is not known, so everything keeps the age that it had then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WentBack {
+    pub(super) to: Instant,
+    pub(super) by: Duration,
+}
+
+impl WentBack {
+    pub(super) fn keep_age<'a>(self, moments: impl IntoIterator<Item = &'a mut Instant>) {
+        for at in moments {
+            // A clock may have no reading from before its start.
+            let earlier = at.checked_sub(self.by);
+            *at = earlier.unwrap_or((*at).min(self.to));
+        }
+    }
+}
+
 /// What a caller is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer<T, E> {

@@ -14,7 +14,7 @@ use std::{
 use futures::future::BoxFuture;
 
 use super::{
-    contain::{Contained, contain},
+    contain::{Contained, Panicked, contain},
     recursion::{self, SourceId},
     waiters::Waiters,
 };
@@ -160,15 +160,15 @@ impl Attempt {
         } = self;
         let _ = contain(trace::fetch_started);
         let mut timers = Timers::new(&*runtime, timeout);
-        let mut fetched = Contained::new(Box::pin(fetch_fn.call(previous)));
+        let mut fetched = Fetched {
+            future: Contained::new(Box::pin(fetch_fn.call(previous))),
+            source,
+        };
         poll_fn(|cx| {
             if life.moves.swap(false, Ordering::Acquire) {
                 timers.renew(&*runtime);
             }
-            let polled = {
-                let _within = recursion::enter(source);
-                Pin::new(&mut fetched).poll(cx)
-            };
+            let polled = fetched.poll(cx);
             // Before the limit: a token that came while the process was frozen is a token.
             if let Poll::Ready(result) = polled {
                 return Poll::Ready(result.unwrap_or_else(|_| Err(SourceError::panicked())));
@@ -182,6 +182,29 @@ impl Attempt {
             }
         })
         .await
+    }
+}
+
+/// The user's future. Its `poll` and its `Drop` may ask the source that it fetches for.
+struct Fetched {
+    future: Contained<Result<BearerToken, SourceError>>,
+    source: SourceId,
+}
+
+impl Fetched {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Result<BearerToken, SourceError>, Panicked>> {
+        let _within = recursion::enter(self.source);
+        Pin::new(&mut self.future).poll(cx)
+    }
+}
+
+impl Drop for Fetched {
+    fn drop(&mut self) {
+        let _within = recursion::enter(self.source);
+        self.future.end();
     }
 }
 

@@ -54,7 +54,8 @@ impl<T> Contained<T> {
         Self { future: None }
     }
 
-    fn end(&mut self) {
+    /// Drops the future now.
+    pub(crate) fn end(&mut self) {
         if let Some(future) = self.future.take() {
             // There is nobody to tell: the result of the future is known, or of no interest.
             let _ = contain(|| drop(future));

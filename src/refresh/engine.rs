@@ -21,6 +21,7 @@ use super::{
     recursion::{self, SourceId},
     served::Served,
     state::{Displaced, State, UnderWay},
+    throttle::later,
     wait::Awaited,
     waiters::Waiters,
 };
@@ -233,9 +234,10 @@ impl Core {
                     until,
                     despite_rejection,
                     ..
-                } => self
-                    .served
-                    .publish(token.clone(), *until, *despite_rejection),
+                } => {
+                    let (token, now) = (token.clone(), now.monotonic);
+                    self.served.publish(token, now, *until, *despite_rejection)
+                }
                 // A token that is waited for is published by the next caller. Others take a good
                 // token meanwhile only if the machine says so.
                 Answer::Wait { .. } | Answer::BackOff { .. } => self.served.withdraw(),
@@ -251,8 +253,8 @@ impl Core {
             }
             // Nothing runs in the background: one caller has to wait although there is a token.
             (Answer::Serve { .. }, Some(under_way)) if under_way.flight.is_unattended() => {
-                let until = now.monotonic.checked_add(self.fetch_timeout);
-                Step::Wait(under_way.until(until.unwrap_or(now.monotonic), now, account))
+                let until = later(now.monotonic, self.fetch_timeout);
+                Step::Wait(under_way.until(until, now, account))
             }
             (Answer::Serve { token, .. }, _) => Step::Done(Ok(token)),
             (Answer::BackOff { error, retry_in }, _) => {
@@ -326,7 +328,7 @@ impl Core {
             let state = self.state.lock();
             (state.under_way.clone()?, state.account)
         };
-        let until = now.monotonic.checked_add(self.fetch_timeout)?;
+        let until = later(now.monotonic, self.fetch_timeout);
         Some(under_way.until(until, now, account))
     }
 

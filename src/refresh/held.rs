@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{answer::Now, policy::Schedule};
+use super::{
+    answer::{Now, WentBack},
+    policy::Schedule,
+};
 
 /// A moment on both clocks. It has come when either clock says so.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +45,6 @@ pub(super) struct Held<T> {
     pub(super) lifetime: Option<Duration>,
     /// Whether our clock can tell when it expires.
     pub(super) is_judged: bool,
-    serve_for: Option<Duration>,
     pub(super) refresh: Moment,
     /// From then on requests wait for the refresh.
     pub(super) wait: Moment,
@@ -66,7 +68,6 @@ impl<T> Held<T> {
             since: now.monotonic,
             lifetime: lifetime.filter(|_| is_judged),
             is_judged,
-            serve_for: schedule.serve_for,
             refresh: Moment::after(now, schedule.refresh_after),
             wait: Moment::after(now, wait_after),
             end: Moment::after(now, schedule.serve_for),
@@ -91,14 +92,10 @@ impl<T> Held<T> {
         }
     }
 
-    /// The clock went back. A token that came in the future is as old as a new token, and its refresh is
-    /// due.
-    pub(super) fn not_after(&mut self, now: Now) {
-        if now.monotonic < self.since {
-            self.since = now.monotonic;
-            self.good_at = now.monotonic;
-            self.refresh = Moment::after(now, Some(Duration::ZERO));
-            self.end = Moment::after(now, self.serve_for);
+    pub(super) fn keep_age(&mut self, back: WentBack) {
+        back.keep_age([&mut self.since, &mut self.good_at]);
+        for moment in [&mut self.refresh, &mut self.wait, &mut self.end] {
+            back.keep_age(&mut moment.monotonic);
         }
     }
 }

@@ -89,26 +89,28 @@ impl Future for KeepFresh {
                 let heard = listening.poll(cx, &*this.runtime, this.fetch_timeout);
                 match heard {
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Heard::End(End::Lost)) => {
-                        // Where every task is lost, this must not spin.
-                        is_lost = true;
-                        this.doing = Doing::Sleeping(timer(&*this.runtime, AFTER_LOSS));
-                    }
+                    Poll::Ready(Heard::End(End::Lost)) => is_lost = true,
                     Poll::Ready(Heard::End(_)) => {}
                     Poll::Ready(Heard::Silence) => {
                         core.lose(listening.id());
                         listening.give_up();
+                        is_lost = true;
                     }
                     Poll::Ready(Heard::Enough) => core.end_overdue(Some(listening.until())),
                 }
             }
-            if !is_lost {
-                this.doing = this.ask(&core);
-            }
+            this.doing = if is_lost {
+                // Where every task is lost, this must not spin.
+                Doing::Sleeping(timer(&*this.runtime, AFTER_LOSS))
+            } else {
+                this.ask(&core)
+            };
             if let Doing::Sleeping(sleep) = &mut this.doing {
-                if poll_timer(sleep, cx).is_pending() {
-                    return Poll::Pending;
+                if poll_timer(sleep, cx).is_ready() {
+                    // Where no sleep takes time, others get their turn all the same.
+                    cx.waker().wake_by_ref();
                 }
+                return Poll::Pending;
             }
         }
     }

@@ -31,8 +31,8 @@
 //!     (`losses::a_late_token_is_held_if_nothing_better_is_and_leaves_the_fetch_under_way_alone`).
 //! 11. A clock that cannot judge tokens stops no request
 //!     (`decisions::a_token_that_had_expired_when_it_came_is_served_and_refreshed_ever_more_rarely`), and a
-//!     clock that goes back ends no wait late
-//!     (`decisions::a_monotonic_clock_that_goes_back_ends_no_wait_late`).
+//!     monotonic clock that goes back changes no age
+//!     (`decisions::a_monotonic_clock_that_goes_back_ends_no_wait_late_and_no_service`).
 //! 12. No setting panics (`no_setting_and_no_lifetime_panics`).
 
 mod ends;
@@ -40,7 +40,7 @@ mod ends;
 use std::time::{Duration, Instant};
 
 use super::{
-    answer::{Answer, Displaced, FetchId, Now, Status},
+    answer::{Answer, Displaced, FetchId, LATE_READING, Now, Status, WentBack},
     held::{Held, Lasted},
     policy::Policy,
     throttle::{Failures, Patience, Throttle, later},
@@ -49,10 +49,6 @@ use super::{
 /// How long an answer holds before the wall clock has to be looked at again, and whether the fetch
 /// under way still has an owner.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A caller reads the clock before it takes the lock, and may be stopped in between. A reading that is
-/// further behind shows that the clock went back.
-const LATE_READING: Duration = Duration::from_secs(10);
 
 /// `T` is the token and `E` the error of a fetch. The machine only hands them around.
 ///
@@ -86,6 +82,7 @@ pub(crate) struct Machine<T, E> {
     failures: Failures<E>,
     throttle: Throttle,
     patience: Patience,
+    /// The latest reading of the monotonic clock.
     latest: Option<Instant>,
 }
 
@@ -214,6 +211,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
     /// The user wants a new token, back-off or not: the fetch under way, and its time limit. A void
     /// fetch has to end before another begins.
     pub(crate) fn refresh(&mut self, now: Now) -> (FetchId, Instant) {
+        self.read(now);
         if self.fetch.is_none() {
             self.begin(now);
         }
@@ -286,26 +284,29 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         }
     }
 
-    /// Ends the service of the token if its time is over. Nothing that happened lies in the future: a
-    /// clock that goes back would end every wait late.
-    fn pass_to(&mut self, now: Now) -> Displaced<T, E> {
-        let is_back = |latest| later(now.monotonic, LATE_READING) < latest;
-        if self.latest.is_some_and(is_back) {
-            self.failures.not_after(now.monotonic);
-            self.throttle.not_after(now.monotonic);
-            self.patience.not_after(&self.policy, now.monotonic);
-            if let Some(fetch) = &mut self.fetch {
-                fetch.since = fetch.since.min(now.monotonic);
-            }
-            if let Some(held) = &mut self.held {
-                held.not_after(now);
-            }
+    /// Notes the time. If the clock went back, every wait would end late, and a token would be served
+    /// past its end: so everything keeps its age.
+    fn read(&mut self, now: Now) {
+        let to = now.monotonic;
+        let by = self.latest.unwrap_or(to).saturating_duration_since(to);
+        if by <= LATE_READING {
+            self.latest = self.latest.max(Some(to));
+            return;
         }
-        // Callers read the clock before they take the lock, so a time may be a little behind.
-        self.latest = self
-            .latest
-            .filter(|&latest| !is_back(latest))
-            .max(Some(now.monotonic));
+        self.latest = Some(to);
+        let back = WentBack { to, by };
+        self.failures.keep_age(back);
+        self.throttle.keep_age(back);
+        self.patience.keep_age(back);
+        back.keep_age(self.fetch.as_mut().map(|fetch| &mut fetch.since));
+        if let Some(held) = &mut self.held {
+            held.keep_age(back);
+        }
+    }
+
+    /// Ends the service of the token if its time is over.
+    fn pass_to(&mut self, now: Now) -> Displaced<T, E> {
+        self.read(now);
         let ended = self.held.take_if(|held| held.end.has_come(now));
         let mut displaced = Displaced::default();
         if let Some(held) = ended {

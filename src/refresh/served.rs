@@ -7,6 +7,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
+use super::answer::LATE_READING;
 use crate::{runtime::Runtime, token::BearerToken};
 
 /// No coarse clock is further behind than this: ticks take up to 10 ms, on Windows 16.
@@ -17,6 +18,7 @@ pub(super) struct Served(ArcSwapOption<Entry>);
 
 pub(super) struct Entry {
     token: BearerToken,
+    from: Instant,
     until: Instant,
     despite_rejection: bool,
 }
@@ -26,11 +28,13 @@ impl Served {
         Self(ArcSwapOption::empty())
     }
 
-    /// Costs one lock-free load, one read of a coarse clock, one comparison and one reference count.
+    /// Costs one lock-free load, one read of a coarse clock, two comparisons and one reference count.
     #[inline]
     pub(super) fn token(&self, runtime: &dyn Runtime) -> Option<BearerToken> {
         if let Some(entry) = &*self.0.load() {
-            if runtime.coarse_now() < entry.until
+            let now = runtime.coarse_now();
+            if now < entry.until
+                && now >= entry.from
                 && (!entry.token.is_rejected() || entry.despite_rejection)
             {
                 return Some(entry.token.clone());
@@ -39,7 +43,7 @@ impl Served {
         None
     }
 
-    /// Lets callers take the token until `until`; once a server has rejected it, only if
+    /// Lets callers take the token from `now` until `until`, if the clock does not go back; once a server has rejected it, only if
     /// `despite_rejection` is set.
     ///
     /// Gives back what was served so far, to be dropped without a lock: data in a token is foreign.
@@ -47,12 +51,14 @@ impl Served {
     pub(super) fn publish(
         &self,
         token: BearerToken,
+        now: Instant,
         until: Instant,
         despite_rejection: bool,
     ) -> Option<Arc<Entry>> {
         let until = until.checked_sub(COARSE_CLOCK_LAG).unwrap_or(until);
         self.0.swap(Some(Arc::new(Entry {
             token,
+            from: now.checked_sub(LATE_READING).unwrap_or(now),
             until,
             despite_rejection,
         })))

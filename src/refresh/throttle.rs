@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    answer::Failure,
+    answer::{Failure, WentBack},
     held::Lasted,
     policy::{Outage, Policy},
 };
@@ -84,12 +84,9 @@ impl<E> Failures<E> {
         last.map(|last| last.error)
     }
 
-    /// No failure lies in the future.
-    pub(super) fn not_after(&mut self, now: Instant) {
-        not_after(&mut self.since, now);
-        if let Some(last) = &mut self.last {
-            last.at = last.at.min(now);
-        }
+    pub(super) fn keep_age(&mut self, back: WentBack) {
+        back.keep_age(&mut self.since);
+        back.keep_age(self.last.as_mut().map(|last| &mut last.at));
     }
 }
 
@@ -131,9 +128,8 @@ impl Throttle {
         self.last = Some(begun);
     }
 
-    /// No replacement lies in the future.
-    pub(super) fn not_after(&mut self, now: Instant) {
-        not_after(&mut self.last, now);
+    pub(super) fn keep_age(&mut self, back: WentBack) {
+        back.keep_age(&mut self.last);
     }
 }
 
@@ -159,14 +155,9 @@ impl Patience {
         self.is_over = true;
     }
 
-    /// No wait began in the future.
-    pub(super) fn not_after(&mut self, policy: &Policy, now: Instant) {
-        not_after(&mut self.until, later(now, policy.replacement_wait));
+    pub(super) fn keep_age(&mut self, back: WentBack) {
+        back.keep_age(&mut self.until);
     }
-}
-
-fn not_after(time: &mut Option<Instant>, limit: Instant) {
-    *time = time.map(|at| at.min(limit));
 }
 
 /// A time past the end of the clock is a century away.

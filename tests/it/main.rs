@@ -35,6 +35,7 @@ mod sources {
     mod dnanexus;
     mod env;
     mod file;
+    mod hostile;
     #[cfg(feature = "test-util")]
     mod paused_time;
     pub(crate) mod refreshing;

@@ -123,6 +123,10 @@ fn the_random_events_lead_to_every_kind_of_answer() {
             "a token over by the wall clock alone",
             total(|seen| seen.over_by_wall),
         ),
+        (
+            "a monotonic clock that went back",
+            total(|seen| seen.went_back),
+        ),
     ] {
         println!("{what}: {count}");
         assert!(count >= 40, "{what}: {count}");

@@ -246,7 +246,7 @@ fn a_wall_clock_that_is_set_back_does_not_lengthen_a_tokens_life() {
 
 /// As between two tests with paused time that share a source.
 #[test]
-fn a_monotonic_clock_that_goes_back_ends_no_wait_late() {
+fn a_monotonic_clock_that_goes_back_ends_no_wait_late_and_no_service() {
     let mut bench = Bench::empty();
     bench.pass(10 * DAY);
     let fetch = bench.refresh();
@@ -258,19 +258,31 @@ fn a_monotonic_clock_that_goes_back_ends_no_wait_late() {
     let until = bench.after(30 * SECOND);
     assert_eq!(bench.ask(), Answer::Wait { fetch, until });
     bench.fetched(fetch, 1, HOUR);
-    bench.now.monotonic -= DAY;
-    // Due at once, and served meanwhile, but for no longer than a new token.
-    Bench::ahead(bench.ask());
-    bench.now.monotonic += HOUR - 10 * SECOND;
-    assert_eq!(bench.usable(), None);
+    bench.pass(30 * MINUTE);
+    assert_eq!(bench.usable(), Some(1));
+    for back in [10 * SECOND + NANO, DAY] {
+        let mut bench = Bench {
+            machine: bench.machine.clone(),
+            ..bench
+        };
+        bench.now.monotonic -= back;
+        assert!(matches!(bench.ask(), Answer::Serve { fetch: None, .. }));
+        bench.now.monotonic += 30 * MINUTE - 10 * SECOND;
+        assert_eq!(bench.usable(), None, "back by {back:?}");
+    }
 }
 
 #[test]
 fn a_clock_reading_that_is_a_moment_old_changes_nothing() {
     let mut bench = Bench::with_one_hour();
-    bench.now.monotonic -= SECOND;
-    let until = bench.after(SECOND);
-    assert_eq!(bench.ask(), Bench::good(1, until, None));
+    for behind in [SECOND, 10 * SECOND] {
+        bench.now.monotonic -= behind;
+        let until = bench.after(SECOND);
+        assert_eq!(bench.ask(), Bench::good(1, until, None));
+        bench.now.monotonic += behind;
+    }
+    let status = bench.machine.status(bench.now);
+    assert_eq!(status.expiry, Some(bench.after(HOUR)));
 }
 
 #[test]

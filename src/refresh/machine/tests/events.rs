@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::refresh::policy::Policy;
+use crate::refresh::{answer::LATE_READING, policy::Policy};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -13,7 +13,7 @@ pub(super) const MILLI: Duration = Duration::from_millis(1);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What there is to give to [`event`] and to [`policy`].
-pub(super) const KINDS: u8 = 43;
+pub(super) const KINDS: u8 = 44;
 pub(super) const POLICIES: u8 = 6;
 
 /// What can happen to a source.
@@ -34,6 +34,8 @@ pub(super) enum Event {
     /// The monotonic clock goes on alone, as while the wall clock is slewed.
     Slew(Duration),
     SetBack(Duration),
+    /// The monotonic clock goes back, as between two tests with paused time.
+    GoBack(Duration),
     /// The fetch under way gives a token.
     Fetched(Lifetime),
     Failed {
@@ -92,6 +94,7 @@ pub(super) fn event(kind: u8, amount: u32) -> Event {
         37 | 38 => Event::Lost,
         39 => Event::Refresh,
         40 | 41 => Event::Accept,
+        42 => Event::GoBack(LATE_READING + duration + NANO),
         _ => Event::Invalidate,
     }
 }

@@ -30,11 +30,15 @@ pub(super) struct Seen {
     pub(super) late_and_held: u32,
     /// A token whose time was over by the wall clock alone.
     pub(super) over_by_wall: u32,
+    pub(super) went_back: u32,
     pub(super) longest_throttle: Duration,
 }
 
 pub(super) struct World {
     now: Now,
+    /// How far the monotonic clock that the machine is told of went back. The reference knows nothing of
+    /// that: all answers are to be as if the clock had not gone back.
+    behind: Duration,
     machine: Machine<u32, u32>,
     reference: Reference,
     policy: Policy,
@@ -60,6 +64,7 @@ impl World {
     pub(super) fn new(policy: Policy) -> Self {
         Self {
             now: start(),
+            behind: Duration::ZERO,
             machine: Machine::new(policy.clone()),
             reference: Reference::new(policy.clone()),
             policy,
@@ -77,6 +82,14 @@ impl World {
         self.fetches.last().copied()
     }
 
+    /// What the machine is told.
+    fn told(&self, now: Now) -> Now {
+        Now {
+            monotonic: now.monotonic - self.behind,
+            ..now
+        }
+    }
+
     fn pass(&mut self, duration: Duration) {
         self.now.monotonic += duration;
         self.now.wall += duration;
@@ -92,6 +105,14 @@ impl World {
             Event::Sleep(duration) => self.now.wall += duration,
             Event::Slew(duration) => self.now.monotonic += duration,
             Event::SetBack(duration) => self.now.wall -= duration,
+            Event::GoBack(duration) => {
+                // How much time passes between the last reading and the jump is lost.
+                let (_usable, _displaced) = self.machine.usable(self.told(self.now));
+                self.reference.looked(self.now);
+                self.behind += duration;
+                let (_usable, _displaced) = self.machine.usable(self.told(self.now));
+                self.seen.went_back += 1;
+            }
             Event::Accept => {
                 if let Some(token) = self.reference.token(self.now) {
                     self.reference.accepted(self.now, token.number);
@@ -111,10 +132,10 @@ impl World {
                 }
             }
             Event::Refresh => {
-                let (fetch, until) = self.machine.refresh(self.now);
+                let (fetch, until) = self.machine.refresh(self.told(self.now));
                 let began = self.reference.under_way().map(|fetch| fetch.began);
                 let began = began.unwrap_or(self.now.monotonic);
-                assert_eq!(until, began + self.policy.fetch_timeout);
+                assert_eq!(until + self.behind, began + self.policy.fetch_timeout);
                 match self.under_way() {
                     Some(under_way) => assert_eq!(fetch, under_way, "two fetches at a time"),
                     None => self.begin(fetch),
@@ -167,8 +188,14 @@ impl World {
         };
         let mut machine = self.machine.clone();
         let rejected = |&token: &u32| self.reference.is_rejected(token);
-        let (arrival, _displaced) =
-            machine.fetched(self.now, fetch, self.tokens, lifetime, rejected, random);
+        let (arrival, _displaced) = machine.fetched(
+            self.told(self.now),
+            fetch,
+            self.tokens,
+            lifetime,
+            rejected,
+            random,
+        );
         self.machine = machine;
         if arrival != Arrival::Void {
             assert_eq!(self.machine.previous(), Some(self.tokens));
@@ -226,7 +253,9 @@ impl World {
             retry_after,
             permanent,
         };
-        let _displaced = self.machine.failed(self.now, fetch, failure, random);
+        let _displaced = self
+            .machine
+            .failed(self.told(self.now), fetch, failure, random);
     }
 
     fn failed(&mut self, random: f64, permanent: bool, retry_after: Option<Duration>) {
@@ -277,7 +306,7 @@ impl World {
         let timeout = self.policy.fetch_timeout;
         let fetch = self.reference.under_way();
         let expected = fetch.is_some_and(|fetch| self.now.monotonic - fetch.began >= timeout);
-        let overdue = self.machine.overdue(self.now);
+        let overdue = self.machine.overdue(self.told(self.now));
         assert_eq!(overdue, self.under_way().filter(|_| expected));
         if overdue.is_some() {
             self.failed(random, false, None);
@@ -291,7 +320,10 @@ impl World {
 
     fn ask_machine(&self, machine: &mut Machine<u32, u32>, now: Now) -> Answer<u32, u32> {
         let rejected = |&token: &u32| self.reference.is_rejected(token);
-        let (answer, _displaced) = machine.ask(now, rejected);
+        let (mut answer, _displaced) = machine.ask(self.told(now), rejected);
+        if let Answer::Serve { until, .. } | Answer::Wait { until, .. } = &mut answer {
+            *until += self.behind;
+        }
         answer
     }
 
@@ -300,7 +332,7 @@ impl World {
         let mut machine = self.machine.clone();
         let answer = self.ask_machine(&mut machine, self.now);
         self.compare(&answer, self.reference.expected(self.now));
-        let (usable, _displaced) = self.machine.clone().usable(self.now);
+        let (usable, _displaced) = self.machine.clone().usable(self.told(self.now));
         let token = self.reference.token(self.now);
         assert_eq!(usable, token.map(|token| token.number));
     }
