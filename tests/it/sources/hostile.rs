@@ -47,7 +47,10 @@ impl Runtime for Odd {
     fn spawn(&self, task: BoxFuture<'static, ()>) -> Result<(), BoxFuture<'static, ()>> {
         match self.spawn {
             Spawn::Takes => self.time.spawn(task),
-            Spawn::Drops => Ok(drop(task)),
+            Spawn::Drops => {
+                drop(task);
+                Ok(())
+            }
         }
     }
 
