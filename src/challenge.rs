@@ -34,21 +34,12 @@ impl Challenger {
         }
     }
 
-    /// Marks the token of a request if the response rejects the token, and tells whether it does.
-    #[inline]
-    pub(crate) fn judge(
-        self,
-        token: &BearerToken,
-        status: StatusCode,
-        headers: &HeaderMap,
-    ) -> bool {
-        let rejected = self.rejects_token(status, headers);
-        if rejected {
-            let said = headers.get_all(self.challenges());
-            token.reject_with(Rejection::new(status, said));
-            trace::token_rejected();
-        }
-        rejected
+    /// Marks the token of a request that got a response which rejects the token.
+    #[cold]
+    pub(crate) fn mark(self, token: &BearerToken, status: StatusCode, headers: &HeaderMap) {
+        let said = headers.get_all(self.challenges());
+        token.reject_with(Rejection::new(status, said));
+        trace::token_rejected();
     }
 
     /// Takes `mark` off a token that was sent with it, if the response is a success.
@@ -77,8 +68,9 @@ impl Challenger {
         is_success && (self != Self::Grpc || is_grpc_ok())
     }
 
+    /// By the default rule.
     #[inline]
-    fn rejects_token(self, status: StatusCode, headers: &HeaderMap) -> bool {
+    pub(crate) fn rejects_token(self, status: StatusCode, headers: &HeaderMap) -> bool {
         let refused = match self {
             Self::Origin => status == StatusCode::UNAUTHORIZED,
             Self::Grpc => status == StatusCode::UNAUTHORIZED || is_unauthenticated(status, headers),
@@ -110,6 +102,14 @@ impl Challenger {
         }
         !blames_something_else
     }
+}
+
+/// Whether a response of an origin server rejects the token that was sent, by the default rule.
+///
+/// To build a rule of one's own on, see [`rejected_when`](crate::BearerAuthLayer::rejected_when).
+#[must_use]
+pub fn rejects_token(status: StatusCode, headers: &HeaderMap) -> bool {
+    Challenger::Origin.rejects_token(status, headers)
 }
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");

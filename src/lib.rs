@@ -76,6 +76,22 @@
 //! retried with another token, see [`retry_rejected`](BearerAuthLayer::retry_rejected). For gRPC,
 //! whose refusals are HTTP 200, see [`grpc_status`](BearerAuthLayer::grpc_status).
 //!
+//! # Events
+//!
+//! With the feature `tracing`, the target is `tower_bearer`. No event has a token or a URL. A request
+//! whose token is at hand makes no event.
+//!
+//! | Level | Event | Fields |
+//! |---|---|---|
+//! | debug | token fetch started | |
+//! | debug | token fetch succeeded | `lifetime` |
+//! | warn | token fetch failed | `reason`, a [`SourceErrorKind`]; `error`, its text and the texts of its causes |
+//! | debug | no token, backing off | `reason`, of the last failure; `retry_after` |
+//! | debug | a request waits for a token | |
+//! | debug | a request goes out without the token | `reason`: `KeepExisting`, `UseToken`, `Absent` or `OtherOrigin` |
+//! | warn | refused to send the token in plaintext | `scheme`, `host` |
+//! | debug | a server rejected the token | |
+//!
 //! # Features
 //!
 //! | Feature | Default | What it adds |
@@ -103,6 +119,7 @@ mod refresh;
 mod rejection;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;
+mod response_rules;
 #[cfg(feature = "retry")]
 mod retry;
 mod rules;
@@ -114,6 +131,7 @@ mod sources;
 mod sync;
 mod token;
 mod trace;
+mod use_token;
 
 #[cfg(feature = "dnanexus")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dnanexus")))]
@@ -125,6 +143,7 @@ pub use crate::retry::RetryRejected;
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use crate::runtime::TokioRuntime;
 pub use crate::{
+    challenge::rejects_token,
     error::{BoxError, Error, ErrorKind, SourceError, SourceErrorKind},
     future::{ResponseFuture, TokenReplaced},
     layer::BearerAuthLayer,
@@ -139,6 +158,7 @@ pub use crate::{
         source_fn,
     },
     token::{BearerToken, InvalidToken, InvalidTokenKind, TokenText},
+    use_token::UseToken,
 };
 
 /// Runs the README's code with the other documentation tests.

@@ -18,12 +18,16 @@ mod layer {
     mod accepted;
     mod allocations;
     mod attach;
+    mod bare;
     mod future_size;
     mod grpc;
     mod origins;
+    mod per_request;
+    mod rejected_when;
     mod rejection;
     #[cfg(feature = "retry")]
     mod retry;
+    mod two_layers;
     mod waiting;
     mod waiting_for_service;
 }
