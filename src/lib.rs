@@ -125,6 +125,7 @@ pub use crate::retry::RetryRejected;
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use crate::runtime::TokioRuntime;
 pub use crate::{
+    challenge::rejects_token,
     error::{BoxError, Error, ErrorKind, SourceError, SourceErrorKind},
     future::{ResponseFuture, TokenReplaced},
     layer::BearerAuthLayer,

@@ -18,6 +18,7 @@ mod layer {
     mod accepted;
     mod allocations;
     mod attach;
+    mod challenges;
     mod future_size;
     mod grpc;
     mod origins;
