@@ -27,6 +27,7 @@ mod layer {
     mod retry;
     mod waiting;
     mod waiting_for_service;
+    mod what_servers_said;
 }
 
 /// Where tokens come from.
