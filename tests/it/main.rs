@@ -19,6 +19,7 @@ mod layer {
     mod allocations;
     mod attach;
     mod bare;
+    mod challenges;
     mod future_size;
     mod grpc;
     mod origins;
@@ -30,6 +31,7 @@ mod layer {
     mod two_layers;
     mod waiting;
     mod waiting_for_service;
+    mod what_servers_said;
 }
 
 /// Where tokens come from.
