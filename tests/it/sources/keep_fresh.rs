@@ -129,6 +129,46 @@ fn it_sleeps_until_a_refresh_is_due_and_looks_at_the_clock_once_a_minute() {
     assert_eq!(endpoint.fetches(), 1);
 }
 
+/// A refresh that is due and runs is listened to.
+#[test]
+fn while_a_refresh_runs_it_sleeps_and_hears_at_once_of_its_end() {
+    let endpoint = Endpoint::new(one_hour);
+    endpoint.script([one_hour(), Script::Slow(20 * SECOND)]);
+    let source = source(&endpoint);
+    let mut kept = Kept::new(source.keep_fresh());
+    kept.settle(&endpoint);
+    kept.advance(&endpoint, 47 * MINUTE + 50 * SECOND);
+    assert_eq!(endpoint.fetches(), 2);
+    let mut polls = 0;
+    for _ in 0..20_000 - 1 {
+        endpoint.time.advance(Duration::from_millis(1));
+        polls += u32::from(kept.is_woken());
+        kept.settle(&endpoint);
+    }
+    // It looks whether the fetch still shows signs of life.
+    assert!((1..=20).contains(&polls), "{polls}");
+    endpoint.time.advance(Duration::from_millis(1));
+    assert!(kept.is_woken());
+    kept.settle(&endpoint);
+    assert_eq!(number(&endpoint, &source), 2);
+}
+
+#[test]
+fn a_refresh_that_is_lost_while_a_token_is_good_is_begun_anew() {
+    let endpoint = Endpoint::new(|| Script::Hang);
+    endpoint.script([one_hour()]);
+    let source = source(&endpoint);
+    let mut kept = Kept::new(source.keep_fresh());
+    kept.settle(&endpoint);
+    kept.advance(&endpoint, 47 * MINUTE + 50 * SECOND);
+    assert_eq!(endpoint.fetches(), 2);
+    endpoint.time.drop_tasks();
+    kept.settle(&endpoint);
+    kept.advance(&endpoint, SECOND);
+    assert_eq!(endpoint.fetches(), 3);
+    assert_eq!(source.status().failures(), 0);
+}
+
 #[test]
 fn a_failed_refresh_is_tried_again_after_its_back_off_without_a_request() {
     let endpoint = Endpoint::new(|| Script::Fail);
