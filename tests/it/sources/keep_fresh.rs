@@ -1,13 +1,19 @@
 //! `keep_fresh`, polled by hand: what wakes it, what it does then, and when it ends.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
 
-use futures::channel::oneshot;
-use tower_bearer::{RefreshingToken, SourceErrorKind};
+use futures::{channel::oneshot, future::BoxFuture};
+use tower_bearer::{RefreshingToken, Runtime, SourceErrorKind};
 
 use crate::{
     sources::refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, number, one_hour, waiting},
-    support::Task,
+    support::{Task, virtual_time::VirtualTime},
 };
 
 /// A source whose tokens are refreshed after 47 minutes and 50 seconds.
@@ -32,11 +38,17 @@ impl<F: Future<Output = ()>> Kept<F> {
         self.seen != Some(self.task.wakes())
     }
 
+    fn poll_if_woken(&mut self) {
+        if self.is_woken() {
+            self.seen = Some(self.task.wakes());
+            assert!(self.task.poll().is_pending(), "it ended");
+        }
+    }
+
     /// Polls it for as long as it is woken. It must not end.
     fn settle(&mut self, endpoint: &Endpoint) {
         while self.is_woken() {
-            self.seen = Some(self.task.wakes());
-            assert!(self.task.poll().is_pending(), "it ended");
+            self.poll_if_woken();
             endpoint.time.run();
         }
     }
@@ -205,6 +217,56 @@ fn after_a_lost_fetch_it_waits_for_a_second() {
         kept.advance(&endpoint, Duration::from_millis(1));
         assert_eq!(endpoint.fetches(), lost + 1);
     }
+}
+
+/// As a runtime that was shut down. Each lost task is a change, which wakes it.
+#[derive(Clone, Debug)]
+struct Dropping {
+    time: VirtualTime,
+    dropped: Arc<AtomicUsize>,
+}
+
+impl Runtime for Dropping {
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> Result<(), BoxFuture<'static, ()>> {
+        self.dropped.fetch_add(1, Ordering::SeqCst);
+        drop(task);
+        Ok(())
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.time.sleep(duration)
+    }
+
+    fn now(&self) -> Instant {
+        self.time.now()
+    }
+
+    fn system_now(&self) -> SystemTime {
+        self.time.system_now()
+    }
+}
+
+#[test]
+fn where_every_task_is_dropped_it_tries_once_a_second_and_does_not_spin() {
+    let endpoint = Endpoint::new(one_hour);
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let runtime = Dropping {
+        time: endpoint.time.clone(),
+        dropped: Arc::clone(&dropped),
+    };
+    let source = endpoint.builder().runtime(runtime).build();
+    let mut kept = Kept::new(source.keep_fresh());
+    for second in 1..=10 {
+        for _ in 0..10 {
+            kept.poll_if_woken();
+        }
+        assert!(!kept.is_woken(), "it spins");
+        assert_eq!(dropped.load(Ordering::SeqCst), second);
+        endpoint.time.advance(SECOND);
+    }
+    drop(source);
+    assert!(kept.is_woken());
+    kept.task.finish();
 }
 
 #[test]
