@@ -98,6 +98,8 @@ fn a_coarse_clock_that_lags_notices_that_a_refresh_is_due() {
 struct Opened {
     time: VirtualTime,
     open: Arc<AtomicBool>,
+    /// Has timers in any case.
+    timers: bool,
 }
 
 impl Opened {
@@ -105,6 +107,7 @@ impl Opened {
         Self {
             time: time.clone(),
             open: Arc::default(),
+            timers: false,
         }
     }
 
@@ -127,7 +130,7 @@ impl Runtime for Opened {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        if self.is_open() {
+        if self.timers || self.is_open() {
             self.time.sleep(duration)
         } else {
             std::future::pending().boxed()
@@ -193,4 +196,27 @@ fn run_to_end<F: Future + Unpin>(time: &VirtualTime, mut future: F, most: Durati
         }
     }
     panic!("it still waits");
+}
+
+/// With timers, and with nothing to run a task on.
+#[test]
+fn a_fetch_that_its_waiters_poll_is_not_lost_however_often_and_however_rarely_they_do() {
+    for every in [100 * MILLI, SECOND, 5 * SECOND] {
+        let endpoint = Endpoint::new(one_hour);
+        endpoint.script([Script::Slow(25 * SECOND)]);
+        let runtime = Opened {
+            timers: true,
+            ..Opened::new(&endpoint.time)
+        };
+        let source = endpoint.builder().runtime(runtime).build();
+        let mut caller = waiting(&source);
+        let end = endpoint.time.now() + 25 * SECOND;
+        while endpoint.time.now() < end {
+            assert!((&mut caller).now_or_never().is_none(), "{every:?}");
+            endpoint.time.advance(every);
+        }
+        let token = (&mut caller).now_or_never().expect("the fetch has ended");
+        assert_eq!(number_of(&token.unwrap()), 1, "{every:?}");
+        assert_eq!(endpoint.fetches(), 1, "{every:?}");
+    }
 }
