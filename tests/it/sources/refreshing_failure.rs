@@ -160,6 +160,21 @@ fn a_fetch_that_takes_over_thirty_seconds_is_given_up() {
     assert_eq!(number(&endpoint, &source), 2);
 }
 
+/// The runtime of the fetch stands still, so the timer of the waiter is first.
+#[test]
+fn a_waiter_that_ends_a_fetch_hears_of_its_time_limit_and_not_of_the_back_off_after_it() {
+    let endpoint = Endpoint::new(|| Script::Hang);
+    let source = endpoint.source();
+    let mut caller = waiting(&source);
+    endpoint.time.run();
+    endpoint.time.stall(30 * SECOND);
+    let error = (&mut caller).now_or_never().expect("it waits").unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::TimedOut);
+    assert_eq!(error.retry_after(), None);
+    assert!(error.to_string().contains("within 30s"), "{error}");
+    assert_eq!(source.status().failures(), 1);
+}
+
 #[test]
 fn a_fetch_that_takes_just_under_thirty_seconds_is_not() {
     let endpoint = Endpoint::new(|| Script::Slow(Duration::from_millis(29_999)));
