@@ -122,10 +122,7 @@ impl Future for KeepFresh {
                             continue;
                         }
                         Heard::End(_) => {}
-                        Heard::Silence => {
-                            core.lose(listening.id());
-                            listening.give_up();
-                        }
+                        Heard::Silence => core.lose(listening.id()),
                         Heard::Enough => core.end_overdue(Some(listening.until())),
                     }
                 }
