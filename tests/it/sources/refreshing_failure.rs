@@ -160,6 +160,30 @@ fn a_fetch_that_takes_over_thirty_seconds_is_given_up() {
     assert_eq!(number(&endpoint, &source), 2);
 }
 
+/// After a pause of the whole process the timer of a waiter may end before the timer of the fetch.
+#[test]
+fn a_fetch_is_lost_after_two_checks_without_a_sign_of_life_and_not_after_one() {
+    const CHECK: Duration = Duration::from_millis(2_500);
+    let endpoint = Endpoint::new(|| Script::Hang);
+    let source = endpoint.source();
+    let mut caller = waiting(&source);
+    endpoint.time.run();
+    let mut silent_check = || {
+        endpoint.time.stall(CHECK);
+        assert!((&mut caller).now_or_never().is_none());
+        endpoint.time.tasks()
+    };
+    assert_eq!(silent_check(), 1);
+    // A sign of life, after which it takes two checks again.
+    endpoint.time.advance(Duration::ZERO);
+    for tasks in [1, 1, 2] {
+        assert_eq!(silent_check(), tasks);
+    }
+    endpoint.time.run();
+    assert_eq!(endpoint.fetches(), 2);
+    assert_eq!(source.status().failures(), 0);
+}
+
 /// The runtime of the fetch stands still, so the timer of the waiter is first.
 #[test]
 fn a_waiter_that_ends_a_fetch_hears_of_its_time_limit_and_not_of_the_back_off_after_it() {
