@@ -160,6 +160,25 @@ fn a_fetch_that_takes_over_thirty_seconds_is_given_up() {
     assert_eq!(number(&endpoint, &source), 2);
 }
 
+#[test]
+fn the_third_loss_within_one_wait_is_an_error_and_the_next_request_begins_anew() {
+    let endpoint = Endpoint::new(|| Script::Hang);
+    let source = endpoint.source();
+    let mut caller = waiting(&source);
+    for loss in 1..=2 {
+        endpoint.time.run();
+        endpoint.time.drop_tasks();
+        assert!((&mut caller).now_or_never().is_none(), "loss {loss}");
+    }
+    endpoint.time.run();
+    endpoint.time.drop_tasks();
+    let error = (&mut caller).now_or_never().expect("it waits").unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Closed);
+    assert_eq!((endpoint.fetches(), source.status().failures()), (3, 0));
+    endpoint.otherwise(one_hour);
+    assert_eq!(number(&endpoint, &source), 4);
+}
+
 /// After a pause of the whole process the timer of a waiter may end before the timer of the fetch.
 #[test]
 fn a_fetch_is_lost_after_two_checks_without_a_sign_of_life_and_not_after_one() {
