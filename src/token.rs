@@ -382,3 +382,6 @@ impl AsRef<[u8]> for Owner {
         self.0.expose_secret()
     }
 }
+
+#[cfg(test)]
+mod tests;

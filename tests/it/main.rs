@@ -42,6 +42,8 @@ mod sources {
     mod env;
     mod file;
     mod hostile;
+    mod keep_fresh;
+    mod own_runtime;
     #[cfg(feature = "test-util")]
     mod paused_time;
     pub(crate) mod refreshing;
@@ -51,6 +53,7 @@ mod sources {
     mod rotating;
     #[cfg(feature = "tokio")]
     mod runtimes;
+    mod source_error;
 }
 
 /// What a token is, and that it neither shows nor stays in memory.
