@@ -71,7 +71,8 @@
 //! # When a server answers 401
 //!
 //! The response future marks *the token that was sent* as rejected, unless the server's
-//! `WWW-Authenticate` blames something else (RFC 6750 §3.1). Sources look at the mark: so a late 401
+//! `WWW-Authenticate` blames something else (RFC 6750 §3.1): [`rejects_token`] is the rule. Sources
+//! look at the mark: so a late 401
 //! for an old token never evicts a newer one. The response is handed on as it is; to have the request
 //! retried with another token, see [`retry_rejected`](BearerAuthLayer::retry_rejected). For gRPC,
 //! whose refusals are HTTP 200, see [`grpc_status`](BearerAuthLayer::grpc_status).

@@ -208,6 +208,12 @@ fn most_steps(length: usize) -> usize {
 }
 
 #[test]
+fn each_look_at_a_byte_is_counted() {
+    // Four looks to read the name, five to read the value, and two to see that this is all.
+    assert_eq!(steps(b"a=b"), 11);
+}
+
+#[test]
 fn half_a_mebibyte_takes_twice_the_steps_of_a_quarter() {
     for pattern in [
         "\"",
