@@ -88,6 +88,15 @@ const CHALLENGES: &[(&[&[u8]], bool)] = &[
         &[br#"Bearer error_description="a, \"b\", error=c", error="insufficient_scope""#],
         false,
     ),
+    // A quote that is escaped does not end a text (RFC 9110 section 5.6.4).
+    (
+        &[br#"Basic realm="\", Bearer error=insufficient_scope, Digest, ""#],
+        true,
+    ),
+    (
+        &[br#"Basic realm="\\", Bearer error=insufficient_scope"#],
+        false,
+    ),
     // What other schemes say is not about a bearer token.
     (&[br#"Basic realm="api""#], true),
     (&[b"Negotiate"], true),

@@ -109,6 +109,35 @@ fn no_builder_and_no_source_under_other_settings_shows_it() {
     assert_debug_hidden("BearerAuthLayer", &BearerAuthLayer::new(boxed));
 }
 
+/// What is shown instead, for the logs of a user.
+#[test]
+fn what_is_shown_is_what_a_user_looks_for() {
+    let ours = token();
+    assert_eq!(
+        format!("{ours:?}"),
+        "BearerToken { token: [redacted], expiry: None, rejected: false }"
+    );
+    ours.reject();
+    assert!(format!("{ours:?}").ends_with("rejected: true }"));
+    let rotating = format!("{:?}", RotatingToken::new(ours.clone()));
+    assert!(
+        rotating.starts_with("RotatingToken { current: Some(BearerToken {"),
+        "{rotating}"
+    );
+    let shown = |future: &TokenFuture| format!("{future:?}");
+    assert_eq!(shown(&ours.into()), "TokenFuture(a token)");
+    let waits = TokenFuture::boxed(std::future::pending());
+    assert_eq!(shown(&waits), "TokenFuture(pending)");
+    let fetch = || async { Ok::<_, Infallible>(token()) };
+    assert_eq!(format!("{:?}", source_fn(fetch)), "SourceFn { .. }");
+    assert_eq!(format!("{:?}", CallerDriven::new()), "CallerDriven");
+    #[cfg(feature = "tokio")]
+    assert_eq!(
+        format!("{:?}", tower_bearer::TokioRuntime::new()),
+        "TokioRuntime"
+    );
+}
+
 #[test]
 fn the_status_of_a_source_does_not_show_it() {
     let fails = Arc::new(AtomicBool::new(false));
@@ -168,6 +197,10 @@ fn what_a_server_said_of_a_token_does_not_show_it() {
     let rejection = ours.rejection().expect("the token is rejected");
     assert_eq!(rejection.challenges().len(), 1);
     assert_debug_hidden("Rejection", &rejection);
+    assert_eq!(
+        format!("{rejection:?}"),
+        "Rejection { status: 401, challenges: 1 }"
+    );
     assert_debug_hidden("BearerToken", &ours);
 }
 

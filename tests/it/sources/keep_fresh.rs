@@ -5,6 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Wake, Waker},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -282,6 +283,35 @@ fn a_fetch_that_hangs_is_given_up_at_its_time_limit_and_begun_anew() {
     assert_eq!(error.kind(), SourceErrorKind::TimedOut);
     kept.advance(&endpoint, SECOND);
     assert_eq!(number(&endpoint, &source), 2);
+}
+
+struct Nothing;
+
+impl Wake for Nothing {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn one_that_is_dropped_leaves_nothing_behind() {
+    let endpoint = Endpoint::new(one_hour);
+    let source = source(&endpoint);
+    number(&endpoint, &source);
+    for doing in [one_hour, || Script::Hang] {
+        endpoint.otherwise(doing);
+        source.invalidate();
+        let task = Arc::new(Nothing);
+        let waker = Waker::from(Arc::clone(&task));
+        let mut kept = Box::pin(source.keep_fresh());
+        for _ in 0..3 {
+            let polled = kept.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+            endpoint.time.run();
+        }
+        drop(waker);
+        assert!(Arc::strong_count(&task) > 1, "its waker is kept");
+        drop(kept);
+        assert_eq!(Arc::strong_count(&task), 1, "its waker is dropped");
+    }
 }
 
 #[test]
