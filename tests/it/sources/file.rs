@@ -449,6 +449,12 @@ fn a_lazy_file_may_come_later_and_a_chain_goes_on_meanwhile() {
         text(&threads.time.block_on(source.token()).unwrap()),
         "Bearer later"
     );
+    // The chain has its winner by now.
+    let other = threads.time.block_on(chain.token()).unwrap();
+    assert_eq!(text(&other), "Bearer other");
+    let chain = first_of(source).or(token("other"));
+    let later = threads.time.block_on(chain.token()).unwrap();
+    assert_eq!(text(&later), "Bearer later");
 }
 
 #[cfg(feature = "tokio")]
