@@ -30,6 +30,7 @@ pub struct Error {
 enum Cause {
     NoToken(SourceError),
     InsecureTransport { scheme: String, host: String },
+    TooManyHeaders,
     Finished,
 }
 
@@ -41,6 +42,9 @@ pub enum ErrorKind {
     NoToken,
     /// The token would have crossed the network in plaintext.
     InsecureTransport,
+    /// The request has as many headers as an `http::HeaderMap` holds (24,576 names), and no room for
+    /// the token.
+    TooManyHeaders,
     /// The response future was polled again after it had given the error that stopped the request, or
     /// a response that was [held back](crate::BearerAuthLayer::retry_rejected).
     Finished,
@@ -60,6 +64,11 @@ impl Error {
         Self { cause }
     }
 
+    pub(crate) fn too_many_headers() -> Self {
+        let cause = Cause::TooManyHeaders;
+        Self { cause }
+    }
+
     pub(crate) fn finished() -> Self {
         let cause = Cause::Finished;
         Self { cause }
@@ -71,6 +80,7 @@ impl Error {
         match self.cause {
             Cause::NoToken(_) => ErrorKind::NoToken,
             Cause::InsecureTransport { .. } => ErrorKind::InsecureTransport,
+            Cause::TooManyHeaders => ErrorKind::TooManyHeaders,
             Cause::Finished => ErrorKind::Finished,
         }
     }
@@ -91,10 +101,25 @@ impl fmt::Display for Error {
             Cause::NoToken(_) => f.write_str("no bearer token for the request"),
             Cause::InsecureTransport { scheme, host } => write!(
                 f,
-                "refused to send a bearer token over plaintext {scheme} to {host}: use https"
+                "refused to send a bearer token over plaintext {scheme} to {host}: {}",
+                remedy(scheme)
             ),
+            Cause::TooManyHeaders => {
+                f.write_str("no room for the bearer token: the request has too many headers")
+            }
             Cause::Finished => f.write_str("response future polled after it had finished"),
         }
+    }
+}
+
+/// What to do about a scheme that is not known to be encrypted.
+fn remedy(scheme: &str) -> &'static str {
+    if scheme.eq_ignore_ascii_case("https") {
+        "clients encrypt only what equals `http::uri::Scheme::HTTPS`, which is in lower case"
+    } else if scheme.eq_ignore_ascii_case("wss") {
+        "if your client encrypts it, name the server by `for_origin`"
+    } else {
+        "use https"
     }
 }
 

@@ -89,7 +89,8 @@
 //! | warn | token fetch failed | `reason`, a [`SourceErrorKind`]; `error`, its text and the texts of its causes |
 //! | debug | no token, backing off | `reason`, of the last failure; `retry_after` |
 //! | debug | a request waits for a token | |
-//! | debug | a request goes out without the token | `reason`: `KeepExisting`, `UseToken`, `Absent` or `OtherOrigin` |
+//! | debug | a request goes out without the token | `reason`: `KeepExisting`, `UseToken` or `Absent` |
+//! | debug | … because it is within no origin | `reason`: `OtherHost`, `OtherPort`, `OtherScheme`, `OtherLoopback` (`localhost` is not `127.0.0.1`), `NoHost` (tonic needs `with_origin`) or `NoScheme`; `scheme`, `host`, `port` |
 //! | warn | refused to send the token in plaintext | `scheme`, `host` |
 //! | debug | a server rejected the token | |
 //!

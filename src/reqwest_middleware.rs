@@ -155,7 +155,7 @@ impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
         // In a box, as the retry is: what they take would be moved with each request.
         let again = self.retries().then(|| request.try_clone()).flatten();
         let again = again.map(Box::new);
-        let sent = Sent::attach(rules, request.headers_mut(), token, sent_to);
+        let sent = Sent::attach(rules, request.headers_mut(), token, sent_to)?;
         let mut response = next.clone().run(request, extensions).await?;
         if !sent.judge(&mut response) {
             return Ok(response);
@@ -189,7 +189,7 @@ async fn retry(
         _ => return Ok(response),
     };
     drop(response);
-    let sent = Sent::attach(rules, request.headers_mut(), token, rejected.to);
+    let sent = Sent::attach(rules, request.headers_mut(), token, rejected.to)?;
     let mut response = next.run(request, extensions).await?;
     sent.judge(&mut response);
     Ok(response)
@@ -203,14 +203,16 @@ struct Sent {
 }
 
 impl Sent {
-    fn attach(rules: &Rules, headers: &mut HeaderMap, token: BearerToken, to: Url) -> Self {
+    fn attach(rules: &Rules, headers: &mut HeaderMap, token: BearerToken, to: Url) -> Result<Self> {
         let mark = token.seen_mark();
-        let overwrote = rules.attach(headers, &token);
-        Self {
+        let attached = rules.attach(headers, &token);
+        let overwrote =
+            attached.map_err(|_| MiddlewareError::middleware(Error::too_many_headers()))?;
+        Ok(Self {
             token,
             to,
             response_rules: rules.response_rules(mark, overwrote, None),
-        }
+        })
     }
 
     /// Marks the token if the response rejects it, and takes its mark off if the response is a

@@ -156,7 +156,10 @@ where
         }
         match source.token().into_state() {
             TokenState::Ready(Ok(token)) => {
-                let overwrote = rules.attach(request.headers_mut(), &token);
+                let attached = rules.attach(request.headers_mut(), &token);
+                let Ok(overwrote) = attached else {
+                    return self.too_many_headers();
+                };
                 let response_rules = self.auth.rules_for(&token, overwrote);
                 let response = self.inner.call(request);
                 ResponseFuture::with_token(response, token, response_rules)
@@ -192,7 +195,10 @@ impl<S, T> BearerAuth<S, T> {
         }
         match chosen.token().into_state() {
             TokenState::Ready(Ok(token)) => {
-                let overwrote = rules.attach(request.headers_mut(), &token);
+                let attached = rules.attach(request.headers_mut(), &token);
+                let Ok(overwrote) = attached else {
+                    return self.too_many_headers();
+                };
                 let response_rules = self.auth.rules_for_chosen(&token, overwrote, &chosen);
                 let response = self.inner.call(request);
                 ResponseFuture::with_token(response, token, response_rules)
@@ -226,6 +232,14 @@ impl<S, T> BearerAuth<S, T> {
     {
         trace::plaintext_refused(request.uri());
         self.not_sent(Error::insecure_transport(request.uri()))
+    }
+
+    #[cold]
+    fn too_many_headers<B>(&mut self) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        self.not_sent(Error::too_many_headers())
     }
 
     /// The source has no token.

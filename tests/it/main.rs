@@ -29,6 +29,7 @@ mod layer {
     #[cfg(feature = "retry")]
     mod retry;
     mod two_layers;
+    mod uris;
     mod waiting;
     mod waiting_for_service;
     mod what_servers_said;

@@ -518,3 +518,19 @@ async fn a_success_after_a_redirect_takes_the_mark_off_only_within_the_origin() 
         assert_eq!(ours.is_rejected(), expected, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_full_header_map_is_an_error() {
+    let server = Server::ok().await;
+    let client = client(BearerAuthLayer::new(StaticToken::new(token("ours"))));
+    let mut request = client.get(&server.url).build().unwrap();
+    for n in 0.. {
+        let name = http::HeaderName::try_from(format!("x-{n}")).unwrap();
+        let value = http::HeaderValue::from_static("");
+        if request.headers_mut().try_insert(name, value).is_err() {
+            break;
+        }
+    }
+    let error = client.execute(request).await.unwrap_err();
+    assert_eq!(our_error(&error).unwrap().kind(), ErrorKind::TooManyHeaders);
+}

@@ -366,6 +366,8 @@ fn a_file_system_that_hangs_holds_up_no_request_for_long_and_takes_one_thread() 
         1,
         "each try takes a thread more"
     );
+    // A fetch that the last request began finds the thread still there.
+    threads.time.run();
     // The thread goes on, and the next read may begin.
     fixture.replace("new");
     for Work(work) in threads.works.lock().unwrap().drain(..) {
@@ -382,6 +384,7 @@ fn a_file_system_that_hangs_holds_up_no_request_for_long_and_takes_one_thread() 
         text(&threads.time.block_on(waiting).unwrap()),
         "Bearer good"
     );
+    threads.time.run();
     assert_eq!(
         text(&threads.time.block_on(source.token()).unwrap()),
         "Bearer new"
@@ -449,6 +452,12 @@ fn a_lazy_file_may_come_later_and_a_chain_goes_on_meanwhile() {
         text(&threads.time.block_on(source.token()).unwrap()),
         "Bearer later"
     );
+    // The chain has its winner by now.
+    let other = threads.time.block_on(chain.token()).unwrap();
+    assert_eq!(text(&other), "Bearer other");
+    let chain = first_of(source).or(token("other"));
+    let later = threads.time.block_on(chain.token()).unwrap();
+    assert_eq!(text(&later), "Bearer later");
 }
 
 #[cfg(feature = "tokio")]
