@@ -59,9 +59,20 @@ impl Scheme {
 
     /// Whether nobody on the network reads what goes over this scheme. `is_named`: by the user, as the
     /// scheme of an origin. Many clients take `wss` for plaintext, so only the user knows of it.
-    pub(crate) const fn is_private(self, is_named: bool) -> bool {
+    ///
+    /// hyper-tls sends what goes to `unix` over the network, if the URI has the name of a host there. So
+    /// the host has to be the path of a socket, in hexadecimal digits as hyperlocal writes it.
+    pub(crate) fn is_private(self, is_named: bool, authority: Option<&Authority>) -> bool {
+        let is_path = |host: &str| {
+            !host.is_empty()
+                && host.len() % 2 == 0
+                && host.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
         match self {
-            Self::Https | Self::Unix => true,
+            Self::Https => true,
+            Self::Unix => {
+                is_named || authority.is_some_and(|authority| is_path(split(authority).0))
+            }
             Self::Wss => is_named,
             Self::Http | Self::Ws => false,
         }

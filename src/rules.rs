@@ -228,7 +228,8 @@ impl Rules {
         };
         // With origins, the URI is within one of them.
         let is_named = !self.origins.is_empty();
-        let is_private = is_chosen || scheme.is_some_and(|scheme| scheme.is_private(is_named));
+        let is_private =
+            is_chosen || scheme.is_some_and(|scheme| scheme.is_private(is_named, uri.authority()));
         if is_private || self.allow_plaintext || uri.authority().is_some_and(is_local) {
             Verdict::Carry
         } else {

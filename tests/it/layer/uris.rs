@@ -36,7 +36,7 @@ fn uri(case: &str) -> Uri {
     builder.path_and_query("/").build().unwrap()
 }
 
-fn verdict(layer: BearerAuthLayer<StaticToken>, uri: Uri) -> &'static str {
+fn verdict(layer: &BearerAuthLayer<StaticToken>, uri: Uri) -> &'static str {
     let server = Server::ok();
     let mut request = Request::new(String::new());
     *request.uri_mut() = uri;
@@ -58,7 +58,7 @@ fn a_token_goes_where_each_case_says() {
         let layer = BearerAuthLayer::new(StaticToken::new(token("ours")));
         let layer = origins(case).try_fold(layer, BearerAuthLayer::for_origin);
         let verdict = match layer {
-            Ok(layer) => verdict(layer, uri(case)),
+            Ok(layer) => verdict(&layer, uri(case)),
             Err(_) => "no origin",
         };
         let expected = member(case, "verdict");
