@@ -216,6 +216,8 @@ fn a_rejection_is_seen_by_every_clone_whatever_its_expiry() {
     assert!(token.is_rejected() && clone.is_rejected() && other.is_rejected());
     let same_text = BearerToken::new("abc").unwrap();
     assert!(!same_text.is_rejected());
+    assert!(token.is_same(&clone) && token.is_same(&other) && other.is_same(&clone));
+    assert!(!token.is_same(&same_text) && !same_text.is_same(&other));
     drop((clone, other));
     let alone = token.expires_in(Duration::from_secs(60));
     assert!(alone.is_rejected(), "an expiry does not take the mark away");
