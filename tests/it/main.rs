@@ -73,6 +73,7 @@ mod clients {
     mod http2;
     mod no_runtime;
     mod sdk;
+    mod spawning;
 }
 
 mod support;
