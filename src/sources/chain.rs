@@ -68,6 +68,7 @@ const NO_WINNER: usize = usize::MAX;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a part of a chain of sources",
     label = "this is neither a `TokenSource` nor a `Result<impl TokenSource, SourceError>`",
+    note = "an async function becomes a source by `source_fn(f)` or `RefreshingToken::new(f)`",
     note = "a part is a source, or the result of trying to make a source, as `EnvToken::new` gives it",
     note = "a `Result` with another error: `.map_err(SourceError::from)` makes a `SourceError` of an `InvalidToken`"
 )]
