@@ -40,7 +40,7 @@ async fn main() -> Result<(), BoxError> {
     });
     // No redirect that takes the token along: reqwest follows redirects below the layer. No proxy, which a
     // variable in the environment may name.
-    let reqwest = Client::builder().redirect(Policy::none()).no_proxy();
+    let builder = Client::builder().redirect(Policy::none()).no_proxy();
     let client = ServiceBuilder::new()
         .layer(RetryLayer::new(RetryRejected::new()))
         .layer(
@@ -48,7 +48,7 @@ async fn main() -> Result<(), BoxError> {
                 .for_origin(&url)?
                 .retry_rejected(),
         )
-        .service(http_service(reqwest.build()?));
+        .service(http_service(builder.build()?));
 
     let request = Request::post(&url).body(Bytes::from("body"))?;
     let response = client.oneshot(request).await?;
