@@ -202,7 +202,7 @@ impl BearerToken {
     /// When the token expires by the monotonic clock, if that is known.
     #[must_use]
     pub fn expiry(&self) -> Option<Instant> {
-        self.inner.expiry.map(|expiry| expiry.monotonic())
+        self.inner.expiry.map(|expiry| expiry.monotonic)
     }
 
     /// What is left of the lifetime by the clocks of a runtime, which need not be the clocks of this

@@ -8,15 +8,15 @@ use crate::clock;
 /// the wall clock may be set.
 #[derive(Clone, Copy)]
 pub(super) struct Expiry {
-    monotonic: Instant,
+    pub(super) monotonic: Instant,
     /// `None` past the end of the clock.
-    wall: Option<SystemTime>,
-    given: Given,
+    pub(super) wall: Option<SystemTime>,
+    pub(super) given: Given,
 }
 
 /// How an expiry was given, and so which clock it is true by.
 #[derive(Clone, Copy)]
-enum Given {
+pub(super) enum Given {
     In,
     At,
     AtTime,
@@ -53,10 +53,6 @@ impl Expiry {
             wall: clock::wall().checked_add(lifetime),
             given: Given::In,
         })
-    }
-
-    pub(super) fn monotonic(&self) -> Instant {
-        self.monotonic
     }
 
     /// Not inlined: the sources without an engine read two clocks only for a token with an expiry.
