@@ -6,7 +6,10 @@ use http::{Extensions, HeaderMap, HeaderName, StatusCode, Uri};
 use tower_layer::Layer;
 
 use crate::{
-    origin::InvalidOrigin, response_rules::RejectedWhen, rules::Rules, service::BearerAuth,
+    origin::InvalidOrigin,
+    response_rules::RejectedWhen,
+    rules::{Erase, Rules},
+    service::BearerAuth,
     source::TokenSource,
 };
 
@@ -40,15 +43,17 @@ use crate::{
 /// ```
 pub struct BearerAuthLayer<T> {
     source: Arc<T>,
+    erase: Erase<T>,
     rules: Rules,
     replacements: Option<Arc<dyn TokenSource>>,
 }
 
-impl<T: TokenSource> BearerAuthLayer<T> {
+impl<T: TokenSource + 'static> BearerAuthLayer<T> {
     /// Takes tokens from `source`. An `Arc<dyn TokenSource>` is a source, too.
     pub fn new(source: T) -> Self {
         Self {
             source: Arc::new(source),
+            erase: |auth| Arc::clone(auth) as _,
             rules: Rules::default(),
             replacements: None,
         }
@@ -336,6 +341,7 @@ impl<S, T> Layer<S> for BearerAuthLayer<T> {
         BearerAuth::new(
             inner,
             Arc::clone(&self.source),
+            self.erase,
             self.rules.clone(),
             self.replacements.clone(),
         )
@@ -347,6 +353,7 @@ impl<T> Clone for BearerAuthLayer<T> {
     fn clone(&self) -> Self {
         Self {
             source: Arc::clone(&self.source),
+            erase: self.erase,
             rules: self.rules.clone(),
             replacements: self.replacements.clone(),
         }

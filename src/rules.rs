@@ -27,6 +27,11 @@ pub(crate) struct Auth<T: ?Sized> {
     pub(crate) source: T,
 }
 
+/// Makes a waiting request's [`Auth`] of that of a service. Chosen where the source is known to be
+/// `'static`: with that bound on the service itself, no future of an `async` block that holds a service
+/// with an `Arc<dyn TokenSource>` is known to be `Send` (rust-lang/rust#110338).
+pub(crate) type Erase<T> = fn(&Arc<Auth<Arc<T>>>) -> Arc<Auth<dyn TokenSource>>;
+
 impl<T: ?Sized> Auth<T> {
     /// How to read the response to a request that is sent with `token` now. `overwrote` tells whether
     /// the request had the header already.

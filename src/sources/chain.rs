@@ -62,6 +62,13 @@ pub struct Chain {
 }
 
 /// What a [`Chain`] can be made of: a [`TokenSource`], or the result of trying to make one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a part of a chain of sources",
+    label = "this is neither a `TokenSource` nor a `Result<impl TokenSource, SourceError>`",
+    note = "an async function becomes a source by `source_fn(f)` or `RefreshingToken::new(f)`",
+    note = "a part is a source, or the result of trying to make a source, as `EnvToken::new` gives it",
+    note = "a `Result` with another error: `.map_err(SourceError::from)` makes a `SourceError` of an `InvalidToken`"
+)]
 pub trait IntoSource: Sealed {}
 
 mod sealed {

@@ -59,6 +59,7 @@ mod sources {
 
 /// What a token is, and that it neither shows nor stays in memory.
 mod secrets {
+    mod data;
     mod redaction;
     mod token;
     mod wiping;
@@ -68,10 +69,12 @@ mod secrets {
 
 /// The layer around HTTP clients, and on executors of any kind.
 mod clients {
+    mod errors;
     mod http;
     mod http2;
     mod no_runtime;
     mod sdk;
+    mod spawning;
 }
 
 mod support;

@@ -50,14 +50,49 @@ fn failing() -> impl TokenSource {
 
 /// This crate's error in what a client failed with, which reqwest-retry wraps once more.
 fn our_error(error: &reqwest_middleware::Error) -> Option<&Error> {
+    let found = Error::find(error);
+    let by_downcast = downcast(error);
+    assert_eq!(
+        found.map(std::ptr::from_ref),
+        by_downcast.map(std::ptr::from_ref)
+    );
+    found
+}
+
+fn downcast(error: &reqwest_middleware::Error) -> Option<&Error> {
     let reqwest_middleware::Error::Middleware(error) = error else {
         return None;
     };
     match error.downcast_ref() {
         Some(RetryError::Error(error) | RetryError::WithRetries { err: error, .. }) => {
-            our_error(error)
+            downcast(error)
         }
         None => error.downcast_ref(),
+    }
+}
+
+#[tokio::test]
+async fn our_error_is_found_at_any_depth_of_middlewares_and_keeps_its_text() {
+    let refused =
+        "refused to send a bearer token over plaintext http to api.example.com: use https";
+    let layer = BearerAuthLayer::new(StaticToken::new(token("abc")));
+    let plain = client(layer.clone());
+    let retried = ClientBuilder::new(direct().build().unwrap())
+        .with(RetryTransientMiddleware::new_with_policy(AtOnce(2)))
+        .with(RetryTransientMiddleware::new_with_policy(AtOnce(2)))
+        .with(layer)
+        .build();
+    for client in [plain, retried] {
+        let error = client
+            .get("http://api.example.com/")
+            .send()
+            .await
+            .unwrap_err();
+        assert_eq!(error.to_string(), refused);
+        let found = our_error(&error).unwrap();
+        assert_eq!(found.to_string(), refused);
+        let error: Box<dyn std::error::Error + Send + Sync> = error.into();
+        assert!(Error::find(&*error).is_some(), "as the error of a program");
     }
 }
 

@@ -215,14 +215,26 @@ fn a_broken_file_keeps_the_last_token_until_a_later_read_mends_it() {
 #[test]
 fn what_is_wrong_at_start_up_is_an_error_that_names_the_file() {
     let too_long = [b'x'].repeat(65_537);
-    let cases: [(&[u8], &str); 5] = [
+    let quotes = "(quotes around the value): leave the quotes out";
+    let cases: [(&[u8], &str); 10] = [
         (b"", "does not hold a bearer token: token is empty"),
         (b" \n\t", "does not hold a bearer token: token is empty"),
         (
             b"two words",
             "does not hold a bearer token: token has a forbidden byte at offset 3 (space)",
         ),
-        (b"\xff\xfe", "is not UTF-8"),
+        (b"\"abc\"\n", quotes),
+        (b"\xef\xbb\xbf'abc'", quotes),
+        (b"\xe9", " is not UTF-8"),
+        (b"a\xff\xfe", "token is not UTF-8"),
+        (
+            b"\xff\xfea\0",
+            "the byte order mark of UTF-16 and is not UTF-8",
+        ),
+        (
+            b"\xfe\xff\0a",
+            "the byte order mark of UTF-16 and is not UTF-8",
+        ),
         (&too_long, "is over 64 KiB long"),
     ];
     for (text, expected) in cases {
@@ -239,6 +251,13 @@ fn what_is_wrong_at_start_up_is_an_error_that_names_the_file() {
     let (kind, chain) = file.error();
     assert_eq!(kind, SourceErrorKind::Invalid);
     assert!(chain.ends_with("is not a regular file"), "{chain}");
+}
+
+#[test]
+fn a_byte_order_mark_before_the_token_is_dropped() {
+    for text in ["\u{feff}abc\n", "\n\u{feff} abc"] {
+        assert_eq!(header(&Fixture::with(text).source()), "Bearer abc");
+    }
 }
 
 #[test]
