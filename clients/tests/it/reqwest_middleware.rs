@@ -561,7 +561,7 @@ async fn a_full_header_map_is_an_error() {
     let mut request = client.get(&server.url).build().unwrap();
     for n in 0.. {
         let name = http::HeaderName::try_from(format!("x-{n}")).unwrap();
-        let value = http::HeaderValue::from_static("");
+        let value = HeaderValue::from_static("");
         if request.headers_mut().try_insert(name, value).is_err() {
             break;
         }
