@@ -187,9 +187,10 @@ fn what_a_server_said_of_a_token_does_not_show_it() {
     let tokens = AtomicBool::new(false);
     let source = {
         let (ours, other) = (ours.clone(), other.clone());
-        move || match tokens.swap(true, Ordering::SeqCst) {
-            false => ours.clone().into(),
-            true => other.clone().into(),
+        move || {
+            let asked = tokens.swap(true, Ordering::SeqCst);
+            let token = if asked { &other } else { &ours };
+            token.clone().into()
         }
     };
     let layer = BearerAuthLayer::new(Asking(source)).retry_rejected();
