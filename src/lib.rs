@@ -107,6 +107,8 @@ mod reqwest_middleware;
 mod retry;
 mod rules;
 mod runtime;
+#[cfg(feature = "dnanexus")]
+mod secret_json;
 mod secret_text;
 mod service;
 mod source;

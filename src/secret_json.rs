@@ -1,4 +1,4 @@
-//! Reads the members of a JSON object, and leaves no copy of them: [`Object`].
+//! Reads the members of a JSON object that holds secrets, and leaves no copy of them: [`Object`].
 //!
 //! To resolve escapes, `serde_json` puts strings into a buffer of its own that nobody wipes, and some
 //! of its errors quote the text. So it only finds here where a value ends, which it does without
