@@ -226,6 +226,24 @@ impl BearerToken {
         self.inner.header.clone()
     }
 
+    /// The text of the token, without `Bearer `: for a protocol that takes the token elsewhere than in a
+    /// header, or for an HTTP client that makes its header itself. What you copy from it is not wiped.
+    ///
+    /// ```
+    /// use tower_bearer::BearerToken;
+    ///
+    /// let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
+    /// assert_eq!(token.expose_secret(), "7Fjfp0ZBr1KtDRbnfVdmIw");
+    /// # Ok::<(), tower_bearer::InvalidToken>(())
+    /// ```
+    #[must_use]
+    pub fn expose_secret(&self) -> &str {
+        let text = self.inner.header.to_str().ok();
+        let token = text.and_then(|text| text.get(SCHEME.len()..));
+        // Not reached: a token is visible ASCII.
+        token.unwrap_or_default()
+    }
+
     /// Records that a server rejected this token. Every clone sees it, and sources that can get another
     /// token do so. Idempotent.
     ///
@@ -321,13 +339,17 @@ fn until(at: SystemTime, now: SystemTime) -> Duration {
     at.duration_since(now).unwrap_or_default()
 }
 
-/// The one place that turns a token into a header value.
 fn header_value(text: &str) -> Result<HeaderValue, InvalidToken> {
+    secret_header(SCHEME, text.as_bytes())
+}
+
+/// The one place that turns a secret into a header value.
+pub(crate) fn secret_header(scheme: &[u8], text: &[u8]) -> Result<HeaderValue, InvalidToken> {
     // Sized before it holds the secret: a buffer that grows leaves copies behind.
-    let mut secret = SecretSlice::from(vec![0; SCHEME.len() + text.len()]);
-    let (scheme, token) = secret.expose_secret_mut().split_at_mut(SCHEME.len());
-    scheme.copy_from_slice(SCHEME);
-    token.copy_from_slice(text.as_bytes());
+    let mut secret = SecretSlice::from(vec![0; scheme.len() + text.len()]);
+    let (start, rest) = secret.expose_secret_mut().split_at_mut(scheme.len());
+    start.copy_from_slice(scheme);
+    rest.copy_from_slice(text);
 
     let shared = Bytes::from_owner(Owner(secret));
     let mut value = HeaderValue::from_maybe_shared(shared).map_err(|_| InvalidToken {
