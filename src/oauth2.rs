@@ -13,7 +13,7 @@ use http_body::Body;
 use secrecy::{SecretString, zeroize::Zeroizing};
 use tower_service::Service;
 
-use self::rotation::{Hook, Rotation};
+use self::rotation::Rotation;
 use crate::{
     error::{BoxError, SourceError, SourceErrorKind},
     origin::is_local,
@@ -91,33 +91,24 @@ use crate::{
 pub struct TokenRequest {
     url: Uri,
     client_id: Option<String>,
-    credential: Credential,
+    /// For the header. A secret in the form is a parameter.
+    secret: Option<Zeroizing<String>>,
     /// In the order in which they are sent.
     params: Vec<(Cow<'static, str>, Value)>,
-    rotation: Option<Rotation>,
-    hook: Option<Hook>,
-}
-
-/// How the client authenticates (RFC 6749 §2.3).
-#[derive(Clone)]
-enum Credential {
-    None,
-    Basic(Zeroizing<String>),
-    InBody(Zeroizing<String>),
-    /// RFC 7523 §2.2.
-    Assertion(Arc<dyn TokenSource>),
 }
 
 #[derive(Clone)]
 enum Value {
     Text(Zeroizing<String>),
     Token(Arc<dyn TokenSource>),
+    Refresh(Rotation),
 }
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-const SUBJECT_TOKEN_TYPE: &str = "subject_token_type";
+const CLIENT_ASSERTION: &str = "client_assertion";
+const CLIENT_SECRET: &str = "client_secret";
 
 impl TokenRequest {
     /// The client's own token (client credentials grant, RFC 6749 §4.4), for a client with a secret, which
@@ -167,9 +158,9 @@ impl TokenRequest {
         client_id: &str,
         refresh_token: impl TokenText,
     ) -> Result<Self, SourceError> {
-        let mut request = Self::new(url, "refresh_token")?.client_id(client_id);
-        request.rotation = Some(Rotation::new(copy(refresh_token)));
-        Ok(request)
+        let rotation = Rotation::new(copy(refresh_token));
+        let request = Self::new(url, "refresh_token")?.client_id(client_id);
+        Ok(request.with("refresh_token", Value::Refresh(rotation)))
     }
 
     /// A token in exchange for another token (RFC 8693), which is an access token unless
@@ -185,8 +176,8 @@ impl TokenRequest {
         url: &str,
         subject: impl TokenSource + 'static,
     ) -> Result<Self, SourceError> {
-        let mut request = Self::new(url, TOKEN_EXCHANGE)?;
-        request.add("subject_token", Value::Token(Arc::new(subject)));
+        let subject = Value::Token(Arc::new(subject));
+        let request = Self::new(url, TOKEN_EXCHANGE)?.with("subject_token", subject);
         Ok(request.subject_token_type(ACCESS_TOKEN))
     }
 
@@ -200,19 +191,16 @@ impl TokenRequest {
         url: &str,
         assertion: impl TokenSource + 'static,
     ) -> Result<Self, SourceError> {
-        let mut request = Self::new(url, JWT_BEARER)?;
-        request.add("assertion", Value::Token(Arc::new(assertion)));
-        Ok(request)
+        let assertion = Value::Token(Arc::new(assertion));
+        Ok(Self::new(url, JWT_BEARER)?.with("assertion", assertion))
     }
 
     fn new(url: &str, grant: &'static str) -> Result<Self, SourceError> {
         let request = Self {
             url: endpoint(url)?,
             client_id: None,
-            credential: Credential::None,
+            secret: None,
             params: Vec::new(),
-            rotation: None,
-            hook: None,
         };
         Ok(request.param("grant_type", grant))
     }
@@ -227,39 +215,40 @@ impl TokenRequest {
     /// Authenticates the client by a secret in a Basic header (`client_secret_basic`, RFC 6749 §2.3.1).
     #[must_use]
     pub fn client_secret(mut self, secret: impl TokenText) -> Self {
-        self.credential = Credential::Basic(copy(secret));
-        self
+        self.secret = Some(copy(secret));
+        self.without(CLIENT_SECRET).without(CLIENT_ASSERTION)
     }
 
     /// Puts the client's secret into the form (`client_secret_post`), for a server that takes no header.
     #[must_use]
     pub fn secret_in_body(mut self) -> Self {
-        self.credential = match self.credential {
-            Credential::Basic(secret) => Credential::InBody(secret),
-            other => other,
-        };
-        self
+        match self.secret.take() {
+            Some(secret) => self.with(CLIENT_SECRET, Value::Text(secret)),
+            None => self,
+        }
     }
 
     /// Authenticates the client by a JWT (RFC 7523 §2.2) from any source, which is asked for each fetch.
     /// The JWT is marked as rejected if the server says `invalid_client`.
     #[must_use]
     pub fn client_assertion(mut self, assertion: impl TokenSource + 'static) -> Self {
-        self.credential = Credential::Assertion(Arc::new(assertion));
-        self
+        self.secret = None;
+        let request = self.without(CLIENT_SECRET).without(CLIENT_ASSERTION);
+        request.with(CLIENT_ASSERTION, Value::Token(Arc::new(assertion)))
     }
 
     /// The scope to ask for, words with spaces between them (RFC 6749 §3.3). Replaces an earlier one.
     #[must_use]
     pub fn scope(self, scope: &str) -> Self {
-        self.replace("scope", scope)
+        self.without("scope").param("scope", scope)
     }
 
     /// What the subject of a [`token_exchange`](Self::token_exchange) is, such as
     /// `urn:ietf:params:oauth:token-type:jwt` (RFC 8693 §3).
     #[must_use]
     pub fn subject_token_type(self, uri: &str) -> Self {
-        self.replace(SUBJECT_TOKEN_TYPE, uri)
+        let request = self.without("subject_token_type");
+        request.param("subject_token_type", uri)
     }
 
     /// A resource that the token is for (RFC 8707). May be called again for more.
@@ -271,18 +260,18 @@ impl TokenRequest {
     /// Any other parameter, such as `audience`. May be called again with the same name. The value is wiped,
     /// but not looked for in what the server says.
     #[must_use]
-    pub fn param(mut self, name: impl Into<Cow<'static, str>>, value: impl TokenText) -> Self {
-        self.add(name, Value::Text(copy(value)));
+    pub fn param(self, name: impl Into<Cow<'static, str>>, value: impl TokenText) -> Self {
+        self.with(name, Value::Text(copy(value)))
+    }
+
+    fn with(mut self, name: impl Into<Cow<'static, str>>, value: Value) -> Self {
+        self.params.push((name.into(), value));
         self
     }
 
-    fn replace(mut self, name: &'static str, value: &str) -> Self {
+    fn without(mut self, name: &str) -> Self {
         self.params.retain(|(other, _)| other != name);
-        self.param(name, value)
-    }
-
-    fn add(&mut self, name: impl Into<Cow<'static, str>>, value: Value) {
-        self.params.push((name.into(), value));
+        self
     }
 
     /// Has a new refresh token stored, where the server rotates it: `hook` gets the token before anything
@@ -295,7 +284,12 @@ impl TokenRequest {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        self.hook = Some(rotation::hook(hook));
+        let hook = rotation::hook(hook);
+        for (_, value) in &mut self.params {
+            if let Value::Refresh(rotation) = value {
+                rotation.hook = Some(Arc::clone(&hook));
+            }
+        }
         self
     }
 

@@ -8,17 +8,20 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes};
 use http::{
-    HeaderValue, Request, Response,
+    Request, Response,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body::Body;
 use secrecy::zeroize::Zeroizing;
 use tower_service::Service;
 
-use super::{Credential, TokenRequest, Value, form, response::Answer, rotation::RefreshToken};
+use super::{
+    CLIENT_ASSERTION, CLIENT_SECRET, TokenRequest, Value, form,
+    response::Answer,
+    rotation::{RefreshToken, Rotation},
+};
 use crate::{
     error::{BoxError, SourceError, SourceErrorKind},
-    source::TokenSource,
     token::BearerToken,
 };
 
@@ -39,11 +42,14 @@ where
     R: Body,
     R::Error: Into<BoxError>,
 {
-    let secrets = Secrets::of(&request).await?;
+    let mut sent = Vec::with_capacity(request.params.len());
+    for (name, value) in &request.params {
+        sent.push((&**name, Sent::new(value).await?));
+    }
     let ready = poll_fn(|cx| http.poll_ready(cx)).await;
     ready.map_err(|error| failed("the token endpoint cannot be asked", error))?;
-    // Made at the last moment.
-    let response = http.call(secrets.http_request(&request)?);
+    // The form is made at the last moment.
+    let response = http.call(request.to_http(&sent)?);
     let (parts, body) = response
         .await
         .map_err(|error| failed("the token endpoint cannot be reached", error))?
@@ -54,117 +60,78 @@ where
         body => body.unwrap_or_default(),
     };
     let answer = Answer::new(parts.status, &parts.headers, &body);
-    if let (Some(rotation), Some(sent)) = (&request.rotation, &secrets.refresh_token) {
-        if let Some(new) = answer.refresh_token() {
-            rotation.rotate(sent, new, request.hook.as_ref()).await?;
+    let mut secrets: Vec<_> = request.secret.iter().map(|text| text.as_str()).collect();
+    for (name, value) in &sent {
+        match (value, answer.refresh_token()) {
+            (Sent::Refresh(rotation, old), Some(new)) => rotation.rotate(old, new).await?,
+            (Sent::Text(_), _) if *name != CLIENT_SECRET => continue,
+            _ => {}
         }
+        secrets.push(value.text());
     }
-    secrets.judge(answer.error_code().as_deref().map(String::as_str));
-    answer.token(&secrets.texts(&request))
-}
-
-/// What one request sends that was not in it from the start.
-struct Secrets<'a> {
-    refresh_token: Option<RefreshToken>,
-    client_assertion: Option<BearerToken>,
-    /// With the names of their parameters.
-    subjects: Vec<(&'a str, BearerToken)>,
-}
-
-impl<'a> Secrets<'a> {
-    async fn of(request: &'a TokenRequest) -> Result<Self, SourceError> {
-        let mut subjects = Vec::new();
-        for (name, value) in &request.params {
-            if let Value::Token(source) = value {
-                subjects.push((&**name, source.token().await?));
+    let token = answer.token(&secrets);
+    for (name, value) in &sent {
+        if let Sent::Token(token) = value {
+            if answer.blames(*name == CLIENT_ASSERTION) {
+                token.reject();
             }
         }
-        let client_assertion = match &request.credential {
-            Credential::Assertion(source) => Some(source.token().await?),
-            _ => None,
-        };
-        let refresh_token = match &request.rotation {
-            Some(rotation) => Some(rotation.current(request.hook.as_ref()).await?),
-            None => None,
-        };
-        Ok(Self {
-            refresh_token,
-            client_assertion,
-            subjects,
+    }
+    token
+}
+
+/// The value of a parameter, got for one request.
+enum Sent<'a> {
+    Text(&'a str),
+    Token(BearerToken),
+    Refresh(&'a Rotation, RefreshToken),
+}
+
+impl<'a> Sent<'a> {
+    async fn new(value: &'a Value) -> Result<Self, SourceError> {
+        Ok(match value {
+            Value::Text(text) => Self::Text(text),
+            Value::Token(source) => Self::Token(source.token().await?),
+            Value::Refresh(rotation) => Self::Refresh(rotation, rotation.current().await?),
         })
     }
 
-    fn http_request<B: From<Bytes>>(
+    fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Token(token) => token.expose_secret(),
+            Self::Refresh(_, token) => token,
+        }
+    }
+}
+
+impl TokenRequest {
+    fn to_http<B: From<Bytes>>(
         &self,
-        request: &TokenRequest,
+        sent: &[(&str, Sent<'_>)],
     ) -> Result<Request<B>, SourceError> {
-        let mut pairs = Vec::new();
-        let mut subjects = self.subjects.iter();
-        for (name, value) in &request.params {
-            match value {
-                Value::Text(text) => pairs.push((&**name, text.as_str())),
-                Value::Token(_) => {
-                    pairs.extend(subjects.next().map(|(name, t)| (*name, t.expose_secret())))
-                }
-            }
-        }
-        if let Some(token) = &self.refresh_token {
-            pairs.push(("refresh_token", token.as_str()));
-        }
-        let id = request.client_id.as_deref();
-        let mut authorization = None;
-        match (&request.credential, &self.client_assertion) {
-            (Credential::Basic(secret), _) => {
-                authorization = Some(form::basic(id.unwrap_or_default(), secret)?);
-            }
-            (Credential::InBody(secret), _) => pairs.push(("client_secret", secret.as_str())),
-            (_, Some(assertion)) => {
-                pairs.push(("client_assertion_type", JWT_ASSERTION));
-                pairs.push(("client_assertion", assertion.expose_secret()));
-            }
-            _ => {}
-        }
-        // RFC 6749 §2.3: the client identifies itself once.
-        if authorization.is_none() {
-            pairs.extend(id.map(|id| ("client_id", id)));
-        }
-        let body = Bytes::from_owner(form::encode(&pairs));
-        let mut http_request = Request::new(B::from(body));
-        *http_request.method_mut() = http::Method::POST;
-        *http_request.uri_mut() = request.url.clone();
-        let headers = http_request.headers_mut();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-        headers.insert(CONTENT_TYPE, form);
-        if let Some(authorization) = authorization {
-            headers.insert(AUTHORIZATION, authorization);
-        }
-        Ok(http_request)
-    }
-
-    /// Marks what the server blames, so that its source can get another.
-    fn judge(&self, code: Option<&str>) {
-        match code {
-            Some("invalid_grant" | "invalid_request") => {
-                self.subjects.iter().for_each(|(_, token)| token.reject());
-            }
-            Some("invalid_client") => self.client_assertion.iter().for_each(BearerToken::reject),
-            _ => {}
-        }
-    }
-
-    fn texts<'b>(&'b self, request: &'b TokenRequest) -> Vec<&'b str> {
-        let mut texts: Vec<_> = self
-            .subjects
+        let mut pairs: Vec<_> = sent
             .iter()
-            .map(|(_, token)| token.expose_secret())
+            .map(|(name, value)| (*name, value.text()))
             .collect();
-        texts.extend(self.client_assertion.iter().map(BearerToken::expose_secret));
-        texts.extend(self.refresh_token.iter().map(|token| token.as_str()));
-        if let Credential::Basic(secret) | Credential::InBody(secret) = &request.credential {
-            texts.push(secret.as_str());
+        if pairs.iter().any(|(name, _)| *name == CLIENT_ASSERTION) {
+            pairs.push(("client_assertion_type", JWT_ASSERTION));
         }
-        texts
+        let id = self.client_id.as_deref();
+        let mut request = Request::post(&self.url)
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        // RFC 6749 §2.3: the client identifies itself once.
+        match &self.secret {
+            Some(secret) => {
+                let header = form::basic(id.unwrap_or_default(), secret)?;
+                request = request.header(AUTHORIZATION, header);
+            }
+            None => pairs.extend(id.map(|id| ("client_id", id))),
+        }
+        let body = B::from(Bytes::from_owner(form::encode(&pairs)));
+        let request = request.body(body);
+        request.map_err(|error| failed("the token endpoint cannot be asked", error))
     }
 }
 

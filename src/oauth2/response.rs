@@ -1,6 +1,6 @@
 //! What a token endpoint answered (RFC 6749 §5): a token, or an error.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use http::{
     HeaderMap, StatusCode,
@@ -38,7 +38,8 @@ impl BearerToken {
     /// # Errors
     ///
     /// [`SourceErrorKind::Failed`] with what the server says, permanent or with a time to wait as
-    /// `TokenRequest` says. [`SourceErrorKind::Invalid`] if the response is no token response, or is of
+    /// `TokenRequest` says; what the server says may repeat a secret of your request, which this function
+    /// does not know. [`SourceErrorKind::Invalid`] if the response is no token response, or is of
     /// another type than Bearer. No error has a byte of a body that is not an OAuth 2.0 error.
     ///
     /// ```
@@ -85,8 +86,18 @@ impl<'a> Answer<'a> {
         self.members.as_ref()?.string(name).ok().flatten()
     }
 
-    pub(super) fn error_code(&self) -> Option<Zeroizing<String>> {
+    /// Whether the server blames the assertion of the client, or else the subject.
+    pub(super) fn blames(&self, client: bool) -> bool {
+        let blaming: &[_] = match client {
+            true => &["invalid_client"],
+            false => &["invalid_grant", "invalid_request"],
+        };
+        self.has_code(blaming)
+    }
+
+    fn has_code(&self, codes: &[&str]) -> bool {
         self.member("error")
+            .is_some_and(|code| codes.contains(&code.as_str()))
     }
 
     /// The refresh token that came with an access token.
@@ -132,33 +143,30 @@ impl<'a> Answer<'a> {
 
     fn refusal(&self, secrets: &[&str]) -> SourceError {
         let (status, page) = (self.status, self.page());
-        let shown = |name, most| self.shown(name, most, secrets);
-        let said: Cow<'_, str> = match shown("error", MAX_CODE_LEN) {
-            Some(code) => match shown("error_description", MAX_DESCRIPTION_LEN) {
-                Some(description) => format!("{code} ({description})").into(),
-                None => code.into(),
-            },
-            None if status.is_redirection() => {
-                "a redirect, which is not followed with a secret; use the URL that it leads to"
-                    .into()
-            }
-            None => "no OAuth 2.0 error".into(),
+        let code = self.shown("error", MAX_CODE_LEN, secrets);
+        let description = self.shown("error_description", MAX_DESCRIPTION_LEN, secrets);
+        let said = match (code, description) {
+            (Some(code), Some(description)) => format!("{code} ({description})"),
+            (Some(code), None) => code,
+            _ if status.is_redirection() => "a redirect, which no secret follows".into(),
+            _ => "no OAuth 2.0 error".into(),
         };
         let message = format!("the token endpoint answered {status}{page}: {said}");
         let error = SourceError::new(SourceErrorKind::Failed, message);
-        let is_busy = status == StatusCode::TOO_MANY_REQUESTS;
-        if is_busy || status == StatusCode::SERVICE_UNAVAILABLE {
-            return match self.retry_after().or(is_busy.then_some(BUSY)) {
-                Some(wait) => error.with_retry_after(wait),
-                None => error,
-            };
+        let wait = match status {
+            StatusCode::TOO_MANY_REQUESTS => Some(self.retry_after().unwrap_or(BUSY)),
+            StatusCode::SERVICE_UNAVAILABLE => self.retry_after(),
+            _ => None,
+        };
+        match wait {
+            Some(wait) => error.with_retry_after(wait),
+            None if self.is_permanent() => error.permanent(),
+            None => error,
         }
-        let code = self.error_code();
-        let is_permanent = code.is_some_and(|code| PERMANENT.contains(&code.as_str()));
-        if is_permanent && !status.is_server_error() {
-            return error.permanent();
-        }
-        error
+    }
+
+    fn is_permanent(&self) -> bool {
+        !self.status.is_server_error() && self.has_code(&PERMANENT)
     }
 
     /// A web page comes from something between here and the endpoint, or from a wrong URL.

@@ -1,4 +1,4 @@
-//! The refresh token that a server replaces whenever it is spent: [`Rotation`].
+//! The refresh token, which a server may replace when it is spent: [`Rotation`].
 
 use std::{future::Future, mem, sync::Arc};
 
@@ -26,9 +26,12 @@ where
     })
 }
 
-/// What all clones of a request share.
 #[derive(Clone)]
-pub(super) struct Rotation(Arc<Mutex<Held>>);
+pub(super) struct Rotation {
+    /// What all clones of a request share.
+    held: Arc<Mutex<Held>>,
+    pub(super) hook: Option<Hook>,
+}
 
 #[derive(Clone)]
 struct Held {
@@ -39,54 +42,47 @@ struct Held {
 
 impl Rotation {
     pub(super) fn new(token: Zeroizing<String>) -> Self {
-        Self(Arc::new(Mutex::new(Held {
-            token: Arc::new(token),
-            is_new: false,
-        })))
+        let (token, is_new) = (Arc::new(token), false);
+        let held = Arc::new(Mutex::new(Held { token, is_new }));
+        Self { held, hook: None }
     }
 
     /// The refresh token to send. It is not spent before the hook has taken it.
-    pub(super) async fn current(&self, hook: Option<&Hook>) -> Result<RefreshToken, SourceError> {
-        let held = self.0.lock().clone();
+    pub(super) async fn current(&self) -> Result<RefreshToken, SourceError> {
+        let held = self.held.lock().clone();
         if held.is_new {
-            self.store(&held.token, hook).await?;
+            self.store(&held.token).await?;
         }
         Ok(held.token)
     }
 
-    /// Takes the place of `sent`, unless a later fetch has replaced it meanwhile.
+    /// Puts `token` in the place of `sent`, unless another fetch has done so meanwhile.
     pub(super) async fn rotate(
         &self,
         sent: &RefreshToken,
         token: Zeroizing<String>,
-        hook: Option<&Hook>,
     ) -> Result<(), SourceError> {
-        if ***sent == *token {
-            return Ok(());
-        }
-        let new = Arc::new(token);
-        let replaced = {
-            let mut held = self.0.lock();
-            Arc::ptr_eq(&held.token, sent).then(|| {
-                held.is_new = true;
-                mem::replace(&mut held.token, Arc::clone(&new))
-            })
+        let token = Arc::new(token);
+        let _replaced = {
+            let mut held = self.held.lock();
+            if **sent == *token || !Arc::ptr_eq(&held.token, sent) {
+                return Ok(());
+            }
+            held.is_new = true;
+            mem::replace(&mut held.token, Arc::clone(&token))
         };
-        if replaced.is_none() {
-            return Ok(());
-        }
-        self.store(&new, hook).await
+        self.store(&token).await
     }
 
-    async fn store(&self, token: &RefreshToken, hook: Option<&Hook>) -> Result<(), SourceError> {
-        if let Some(hook) = hook {
+    async fn store(&self, token: &RefreshToken) -> Result<(), SourceError> {
+        if let Some(hook) = &self.hook {
             let stored = hook(SecretString::from(token.as_str())).await;
             stored.map_err(|error| {
                 let message = "the new refresh token could not be stored";
                 SourceError::with_source(SourceErrorKind::Failed, message, error)
             })?;
         }
-        let mut held = self.0.lock();
+        let mut held = self.held.lock();
         held.is_new &= !Arc::ptr_eq(&held.token, token);
         Ok(())
     }

@@ -4,6 +4,8 @@
 pub(crate) mod allocator;
 #[cfg(any(feature = "retry", feature = "reqwest-middleware"))]
 pub(crate) mod retrying;
+#[cfg(feature = "oauth2")]
+pub(crate) mod token_endpoint;
 pub(crate) mod virtual_time;
 
 use std::{
