@@ -1,17 +1,50 @@
-//! What a response says about the token that was sent: a 401 and its `WWW-Authenticate` give a
+//! What a response says about the token that was sent: its status and its `WWW-Authenticate` give a
 //! verdict, which marks the token.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONTENT_TYPE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE},
 };
-use http_auth::parser::ChallengeParser;
 
 use crate::{
-    rejection::{Rejection, SeenMark},
+    rejection::{Parameter, Rejection, SeenMark, bearer_parameters},
     token::BearerToken,
     trace,
 };
+
+/// Whether a response of an origin server rejects the token of its request: the rule of a
+/// [`BearerAuthLayer`](crate::BearerAuthLayer) without other settings.
+///
+/// * 401 rejects the token, unless the Bearer challenges of `WWW-Authenticate` have errors and all of
+///   these speak of something else: `invalid_request`, `insufficient_scope` (RFC 6750 §3.1) or
+///   `insufficient_user_authentication` (RFC 9470 §3). So 401 rejects it also with no challenge, with
+///   an unreadable challenge, and with an error that no RFC has, such as `expired_token`: a wrong mark
+///   costs a fetch, and a missed mark an outage.
+/// * 400 and 403 reject the token if an error is `invalid_token`.
+/// * No other status rejects it.
+///
+/// Challenges may be written otherwise than RFC 9110 §11.6.1 wants: values in single quotes, URLs
+/// without quotes, parameters without commas.
+///
+/// A success costs one comparison, and no response an allocation.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
+/// use tower_bearer::rejects_token;
+///
+/// let mut headers = HeaderMap::new();
+/// assert!(rejects_token(StatusCode::UNAUTHORIZED, &headers));
+/// assert!(!rejects_token(StatusCode::FORBIDDEN, &headers));
+///
+/// let challenge = HeaderValue::from_static(r#"Bearer error="insufficient_scope", scope="write""#);
+/// headers.insert(WWW_AUTHENTICATE, challenge);
+/// assert!(!rejects_token(StatusCode::UNAUTHORIZED, &headers));
+/// ```
+#[inline]
+#[must_use]
+pub fn rejects_token(status: StatusCode, headers: &HeaderMap) -> bool {
+    Challenger::Origin.rejects_token(status, headers)
+}
 
 /// Whose challenge counts: the origin server's (RFC 9110 §11.6) or a proxy's (§11.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,21 +67,12 @@ impl Challenger {
         }
     }
 
-    /// Marks the token of a request if the response rejects the token, and tells whether it does.
-    #[inline]
-    pub(crate) fn judge(
-        self,
-        token: &BearerToken,
-        status: StatusCode,
-        headers: &HeaderMap,
-    ) -> bool {
-        let rejected = self.rejects_token(status, headers);
-        if rejected {
-            let said = headers.get_all(self.challenges());
-            token.reject_with(Rejection::new(status, said));
-            trace::token_rejected();
-        }
-        rejected
+    /// Marks the token of a request that got a response which rejects the token.
+    #[cold]
+    pub(crate) fn mark(self, token: &BearerToken, status: StatusCode, headers: &HeaderMap) {
+        let said = headers.get_all(self.challenges());
+        token.reject_with(Rejection::new(status, said));
+        trace::token_rejected();
     }
 
     /// Takes `mark` off a token that was sent with it, if the response is a success.
@@ -77,14 +101,31 @@ impl Challenger {
         is_success && (self != Self::Grpc || is_grpc_ok())
     }
 
+    /// By the default rule. Looks at a success no longer than it takes to see that it is a success.
     #[inline]
-    fn rejects_token(self, status: StatusCode, headers: &HeaderMap) -> bool {
-        let refused = match self {
-            Self::Origin => status == StatusCode::UNAUTHORIZED,
-            Self::Grpc => status == StatusCode::UNAUTHORIZED || is_unauthenticated(status, headers),
-            Self::Proxy => status == StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+    pub(crate) fn rejects_token(self, status: StatusCode, headers: &HeaderMap) -> bool {
+        if status >= StatusCode::BAD_REQUEST {
+            self.error_rejects_token(status, headers)
+        } else {
+            self == Self::Grpc
+                && is_unauthenticated(status, headers)
+                && self.challenges_blame_token(headers)
+        }
+    }
+
+    #[cold]
+    fn error_rejects_token(self, status: StatusCode, headers: &HeaderMap) -> bool {
+        let refusal = match self {
+            Self::Origin | Self::Grpc => StatusCode::UNAUTHORIZED,
+            Self::Proxy => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
         };
-        refused && self.challenges_blame_token(headers)
+        if status == refusal {
+            self.challenges_blame_token(headers)
+        } else if status == StatusCode::BAD_REQUEST || status == StatusCode::FORBIDDEN {
+            self.errors(headers).any(|error| error.says(INVALID_TOKEN))
+        } else {
+            false
+        }
     }
 
     /// The field that its challenges are in.
@@ -95,22 +136,31 @@ impl Challenger {
         }
     }
 
+    /// Whether a refusal is the token's fault, as it is unless all errors say otherwise.
     #[cold]
     fn challenges_blame_token(self, headers: &HeaderMap) -> bool {
-        let mut blames_something_else = false;
-        for value in headers.get_all(self.challenges()) {
-            let text = ascii(value.as_bytes());
-            for error in bearer_challenges(&text).filter_map(error_of) {
-                // RFC 6750 §3.1
-                if error.eq_ignore_ascii_case("invalid_token") {
-                    return true;
-                }
-                blames_something_else = true;
-            }
-        }
-        !blames_something_else
+        let blames_token =
+            |error: Parameter<'_>| !BLAMES_SOMETHING_ELSE.iter().any(|other| error.says(other));
+        let mut errors = self.errors(headers).peekable();
+        errors.peek().is_none() || errors.any(blames_token)
+    }
+
+    /// The errors of all Bearer challenges.
+    fn errors(self, headers: &HeaderMap) -> impl Iterator<Item = Parameter<'_>> {
+        let challenges = headers.get_all(self.challenges());
+        bearer_parameters(challenges).filter(|parameter| parameter.is_named("error"))
     }
 }
+
+/// RFC 6750 §3.1.
+const INVALID_TOKEN: &str = "invalid_token";
+
+/// RFC 6750 §3.1, RFC 9470 §3. Servers make up errors of their own for tokens that have expired.
+const BLAMES_SOMETHING_ELSE: [&str; 3] = [
+    "invalid_request",
+    "insufficient_scope",
+    "insufficient_user_authentication",
+];
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
@@ -130,56 +180,4 @@ fn is_unauthenticated(status: StatusCode, headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let start = content_type.and_then(|value| value.get(..GRPC.len()));
     start.is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
-}
-
-/// `obs-text` (RFC 9110 §5.5) is allowed in a realm or a description, and the parser takes none. Nor
-/// does it take more than one space after a scheme, which is allowed (§11.3), or any at the end.
-fn ascii(value: &[u8]) -> String {
-    let mut text = String::with_capacity(value.len());
-    for &byte in value.trim_ascii_end() {
-        if byte == b' ' && text.ends_with(' ') {
-            continue;
-        }
-        text.push(if byte.is_ascii() {
-            char::from(byte)
-        } else {
-            '?'
-        });
-    }
-    text
-}
-
-/// The rests of a field value that begin with a Bearer challenge.
-///
-/// The parser gives up the whole value at the first thing it cannot read, such as the `token68` of
-/// another scheme (RFC 9110 §11.2). So it is given each Bearer challenge by itself.
-fn bearer_challenges(text: &str) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    let mut escaped = false;
-    let commas = text.bytes().enumerate().filter_map(move |(at, byte)| {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b',' if !quoted => return Some(at + 1),
-            _ => {}
-        }
-        None
-    });
-    std::iter::once(0)
-        .chain(commas)
-        .map(|start| text[start..].trim_ascii_start())
-        .filter(|rest| {
-            rest.get(..7)
-                .is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "))
-        })
-}
-
-/// The `error` of the challenge that a text begins with.
-fn error_of(text: &str) -> Option<String> {
-    let challenge = ChallengeParser::new(text).next()?.ok()?;
-    let mut params = challenge.params.into_iter();
-    params
-        .find(|(name, _)| name.eq_ignore_ascii_case("error"))
-        .map(|(_, value)| value.to_unescaped())
 }

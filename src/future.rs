@@ -16,9 +16,9 @@ use tower_service::Service;
 
 use self::slow_path::{HeldBack, Next, SlowPath, Unsent};
 use crate::{
-    challenge::Challenger,
     error::{BoxError, Error},
-    rules::{Auth, ResponseRules},
+    response_rules::ResponseRules,
+    rules::Auth,
     source::{PendingToken, TokenSource},
     token::BearerToken,
 };
@@ -126,17 +126,19 @@ where
 
     /// Waits for `token`, then for `inner`, and sends the request.
     ///
-    /// `inner` is a clone of the inner service that holds no reservation.
+    /// `inner` is a clone of the inner service that holds no reservation. `chosen` is the request's own
+    /// source, if it has one.
     pub(crate) fn after_token(
         token: PendingToken,
         inner: S,
         request: Request<B>,
         auth: Arc<Auth<dyn TokenSource>>,
+        chosen: Option<Arc<dyn TokenSource>>,
     ) -> Self
     where
         S: Clone,
     {
-        let unsent = Unsent::new(token, inner, request, auth);
+        let unsent = Unsent::new(token, inner, request, auth, chosen);
         Self::from(State::slow(SlowPath::Unsent(unsent)))
     }
 
@@ -179,9 +181,9 @@ where
         let StateProj::WaitingForResponse { response, sent } = self.as_mut().project() else {
             return self.poll_slow(cx);
         };
-        let result = ready!(response.poll(cx)).map_err(Into::into);
+        let mut result = ready!(response.poll(cx)).map_err(Into::into);
         // By reference, so that the usual response is moved once less.
-        let is_rejected = match (&result, &*sent) {
+        let is_rejected = match (&mut result, &*sent) {
             (Ok(response), Some(sent)) => sent.judge(response),
             _ => false,
         };
@@ -229,7 +231,6 @@ where
         };
         match ready!(state.poll(cx)) {
             Ok(Next::Sent(response, sent)) => {
-                let sent = Some(sent);
                 self.set(Self::WaitingForResponse { response, sent });
                 self.poll(cx)
             }
@@ -248,12 +249,15 @@ impl<S, F, R, B> State<S, F, R, B> {
 
 impl Sent {
     #[inline]
-    fn judge<B>(&self, response: &Response<B>) -> bool {
-        let (status, headers) = (response.status(), response.headers());
-        match &self.response_rules {
-            None => Challenger::Origin.judge(&self.token, status, headers),
-            Some(response_rules) => response_rules.judge(&self.token, status, headers),
-        }
+    fn judge<B>(&self, response: &mut Response<B>) -> bool {
+        let (token, status) = (&self.token, response.status());
+        let (headers, extensions) = (response.headers(), response.extensions());
+        let Some(rules) = &self.response_rules else {
+            return ResponseRules::judge_as_usual(token, status, headers, extensions);
+        };
+        let is_rejected = rules.judge(token, status, headers, extensions);
+        rules.note(response.extensions_mut());
+        is_rejected
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use http::HeaderName;
+use http::{Extensions, HeaderMap, HeaderName, StatusCode};
 use tower_layer::Layer;
 
-use crate::{origin::InvalidOrigin, rules::Rules, service::BearerAuth, source::TokenSource};
+use crate::{
+    origin::InvalidOrigin, response_rules::RejectedWhen, rules::Rules, service::BearerAuth,
+    source::TokenSource,
+};
 
 /// Puts `Authorization: Bearer …` on each request that may carry it, with a token from a
 /// [`TokenSource`].
@@ -110,9 +113,67 @@ impl<T> BearerAuthLayer<T> {
     }
 
     /// Leaves a request alone that has the header already.
+    ///
+    /// # Two layers on one header
+    ///
+    /// Of two layers that put a token under the same header, the inner layer decides: its token
+    /// replaces the token of the outer layer, and a response then says nothing of the outer layer's
+    /// token. With `keep_existing` on the inner layer, the outer layer decides, and the inner layer
+    /// fills in what is missing.
     #[must_use]
     pub fn keep_existing(mut self) -> Self {
         self.rules.keep_existing = true;
+        self
+    }
+
+    /// Sends a request without a token if the source says that it has none: that is, if its error is of
+    /// kind [`Absent`](crate::SourceErrorKind::Absent), such as a variable that is not set. Any other
+    /// error still stops the request.
+    ///
+    /// For servers that give something to everybody, such as public registries. A response to such a
+    /// request marks nothing.
+    #[must_use]
+    pub fn anonymous_if_absent(mut self) -> Self {
+        self.rules.anonymous_if_absent = true;
+        self
+    }
+
+    /// Replaces the rule for which responses reject the token: by default, a 401 whose challenges do not
+    /// speak of something else ([`rejects_token`](crate::rejects_token)).
+    ///
+    /// For servers that say 403, 419 or 498 instead, or that say 401 for another reason, such as Matrix
+    /// when a user has to confirm something again. The rule sees status, headers and extensions of each
+    /// response, also of a success. A service below this layer that reads the body can put into the
+    /// extensions what it found there.
+    ///
+    /// A success that does not reject the token takes a mark off, as without this setting. The rule is
+    /// called once for each response: keep it cheap.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_bearer::{BearerAuthLayer, RotatingToken, rejects_token};
+    ///
+    /// // A server that says 498 for an expired token.
+    /// let layer = BearerAuthLayer::new(RotatingToken::empty()).rejected_when(
+    ///     |status, headers, _| status.as_u16() == 498 || rejects_token(status, headers),
+    /// );
+    ///
+    /// // A service below has read the body of a 401, and says that the user has to confirm again.
+    /// #[derive(Clone)]
+    /// struct ConfirmAgain;
+    ///
+    /// let layer = BearerAuthLayer::new(RotatingToken::empty()).rejected_when(
+    ///     |status, _, extensions| {
+    ///         status == StatusCode::UNAUTHORIZED && extensions.get::<ConfirmAgain>().is_none()
+    ///     },
+    /// );
+    /// ```
+    #[must_use]
+    pub fn rejected_when(
+        mut self,
+        rule: impl Fn(StatusCode, &HeaderMap, &Extensions) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.rules.rejected_when = Some(RejectedWhen::new(rule));
         self
     }
 
@@ -179,6 +240,31 @@ impl<T> BearerAuthLayer<T> {
         self
     }
 
+    /// Sends the token without `Bearer ` before it, for servers that take it under a
+    /// [header](Self::header_name) of their own, such as GitLab's `PRIVATE-TOKEN`, or `X-API-Key`.
+    ///
+    /// The value is as sensitive, and wiped like the usual value: it is a part of the same buffer. There
+    /// is no setting for other schemes, such as `Basic` or `token`. Their credentials are no bearer
+    /// tokens (RFC 6750), servers answer them with other challenges, and some need a new value for each
+    /// request.
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use tower_bearer::{BearerAuthLayer, BearerToken, StaticToken};
+    ///
+    /// let token = BearerToken::new("glpat-7Fjfp0ZBr1KtDRbnfVdm")?;
+    /// let layer = BearerAuthLayer::new(StaticToken::new(token))
+    ///     .for_origin("https://gitlab.example.com")?
+    ///     .header_name(HeaderName::from_static("private-token"))
+    ///     .bare();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.rules.set_bare();
+        self
+    }
+
     /// Puts the token under another header than `Authorization`.
     ///
     /// With `Proxy-Authorization`, a 407 with `Proxy-Authenticate` marks the token as rejected
@@ -188,7 +274,7 @@ impl<T> BearerAuthLayer<T> {
     /// of the `CONNECT` only: the layer then belongs where that is sent, or the server gets the token.
     #[must_use]
     pub fn header_name(mut self, name: HeaderName) -> Self {
-        self.rules.header = name;
+        self.rules.set_header(name);
         self
     }
 }

@@ -72,10 +72,27 @@
 //! # When a server answers 401
 //!
 //! The response future marks *the token that was sent* as rejected, unless the server's
-//! `WWW-Authenticate` blames something else (RFC 6750 §3.1). Sources look at the mark: so a late 401
+//! `WWW-Authenticate` blames something else (RFC 6750 §3.1): [`rejects_token`] is the rule. Sources
+//! look at the mark: so a late 401
 //! for an old token never evicts a newer one. The response is handed on as it is; to have the request
 //! retried with another token, see [`retry_rejected`](BearerAuthLayer::retry_rejected). For gRPC,
 //! whose refusals are HTTP 200, see [`grpc_status`](BearerAuthLayer::grpc_status).
+//!
+//! # Events
+//!
+//! With the feature `tracing`, the target is `tower_bearer`. No event has a token or a URL. A request
+//! whose token is at hand makes no event.
+//!
+//! | Level | Event | Fields |
+//! |---|---|---|
+//! | debug | token fetch started | |
+//! | debug | token fetch succeeded | `lifetime` |
+//! | warn | token fetch failed | `reason`, a [`SourceErrorKind`]; `error`, its text and the texts of its causes |
+//! | debug | no token, backing off | `reason`, of the last failure; `retry_after` |
+//! | debug | a request waits for a token | |
+//! | debug | a request goes out without the token | `reason`: `KeepExisting`, `UseToken`, `Absent` or `OtherOrigin` |
+//! | warn | refused to send the token in plaintext | `scheme`, `host` |
+//! | debug | a server rejected the token | |
 //!
 //! # Features
 //!
@@ -107,6 +124,7 @@ mod refresh;
 mod rejection;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;
+mod response_rules;
 #[cfg(feature = "retry")]
 mod retry;
 mod rules;
@@ -120,6 +138,7 @@ mod sources;
 mod sync;
 mod token;
 mod trace;
+mod use_token;
 
 #[cfg(feature = "dnanexus")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dnanexus")))]
@@ -134,6 +153,7 @@ pub use crate::retry::RetryRejected;
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use crate::runtime::TokioRuntime;
 pub use crate::{
+    challenge::rejects_token,
     error::{BoxError, Error, ErrorKind, SourceError, SourceErrorKind},
     future::{ResponseFuture, TokenReplaced},
     layer::BearerAuthLayer,
@@ -148,6 +168,7 @@ pub use crate::{
         source_fn,
     },
     token::{BearerToken, InvalidToken, InvalidTokenKind, TokenText},
+    use_token::UseToken,
 };
 
 /// Runs the README's code with the other documentation tests.

@@ -1,5 +1,7 @@
 //! What a server said when it rejected a token, [`Rejection`], and the mark that the token carries.
 
+mod parameters;
+
 use std::{
     fmt,
     sync::{
@@ -10,6 +12,7 @@ use std::{
 
 use http::{HeaderValue, StatusCode};
 
+pub(crate) use self::parameters::{Parameter, bearer_parameters};
 use crate::sync::Mutex;
 
 /// What is kept of the challenges of one response, in bytes.
@@ -53,6 +56,18 @@ impl Rejection {
     #[must_use]
     pub fn challenges(&self) -> &[HeaderValue] {
         &self.challenges
+    }
+
+    /// The first value of a parameter in the Bearer challenges, without quotes and escapes: `scope` and
+    /// `error` (RFC 6750 §3), `acr_values` (RFC 9470 §3), `claims` of Azure, `realm` of a registry.
+    ///
+    /// Names are the same in any case. What is not UTF-8 is replaced. It is the server's text: check it
+    /// before you follow a URL, or ask for a scope, that it names.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let mut parameters = bearer_parameters(self.challenges());
+        let found = parameters.find(|parameter| parameter.is_named(name))?;
+        Some(found.text())
     }
 }
 

@@ -1,20 +1,21 @@
 //! [`BearerAuthLayer`] as a middleware of `reqwest_middleware`, under the same settings.
 
 use async_trait::async_trait;
-use http::{Extensions, Uri};
+use http::{Extensions, HeaderMap, Uri};
 use reqwest_middleware::{
     Error as MiddlewareError, Middleware, Next, Result,
     reqwest::{Request, Response, Url},
 };
 
 use crate::{
-    error::{Error, SourceError},
+    error::Error,
     layer::BearerAuthLayer,
-    rejection::SeenMark,
+    response_rules::ResponseRules,
     rules::{Rules, Verdict},
-    source::TokenSource,
+    source::{TokenSource, TokenState},
     token::BearerToken,
     trace,
+    use_token::UseToken,
 };
 
 /// Puts the token on each request that may carry it, under the same settings as in a Tower stack.
@@ -105,13 +106,27 @@ impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
         next: Next<'_>,
     ) -> Result<Response> {
         let rules = self.rules();
+        let chosen = UseToken::of(extensions, &rules.header).cloned();
+        let source: &dyn TokenSource = match chosen.as_ref().map(UseToken::source) {
+            None => self.source(),
+            Some(Some(source)) => source,
+            Some(None) => {
+                trace::passed(trace::WhyPassed::UseToken);
+                return next.run(request, extensions).await;
+            }
+        };
         // To parse the URL anew costs more than all the rest, so only where its host matters.
         if !(rules.are_none() && request.url().scheme() == "https") {
             // A URL that is not a URI has no `Uri` to send it to either; reqwest will say so.
             let Ok(uri) = request.url().as_str().parse::<Uri>() else {
                 return next.run(request, extensions).await;
             };
-            match rules.verdict(&uri, request.headers()) {
+            let verdict = if chosen.is_some() {
+                rules.verdict_for_chosen(&uri)
+            } else {
+                rules.verdict(&uri, request.headers())
+            };
+            match verdict {
                 Verdict::Carry => {}
                 Verdict::Pass => return next.run(request, extensions).await,
                 Verdict::Refuse => {
@@ -123,81 +138,92 @@ impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
         let mut sent_to = request.url().clone();
         // A response's URL has none.
         sent_to.set_fragment(None);
-        let token = self.source().token().await.map_err(no_token)?;
+        let result = match source.token().into_state() {
+            TokenState::Ready(result) => result,
+            TokenState::Pending(token) => {
+                trace::waiting();
+                token.await
+            }
+        };
+        let token = match result {
+            Ok(token) => token,
+            Err(error) if chosen.is_none() && rules.lets_pass(&error) => {
+                return next.run(request, extensions).await;
+            }
+            Err(error) => return Err(MiddlewareError::middleware(Error::no_token(error))),
+        };
         // In a box, as the retry is: what they take would be moved with each request.
         let again = self.retries().then(|| request.try_clone()).flatten();
         let again = again.map(Box::new);
-        rules.attach(request.headers_mut(), &token);
-        let sent = Sent::new(token, sent_to);
-        let response = next.clone().run(request, extensions).await?;
-        if !judge(rules, &sent, &response) {
+        let sent = Sent::attach(rules, request.headers_mut(), token, sent_to);
+        let mut response = next.clone().run(request, extensions).await?;
+        if !sent.judge(&mut response) {
             return Ok(response);
         }
-        match again {
-            Some(again) => Box::pin(self.retry(*again, sent, response, extensions, next)).await,
-            None => Ok(response),
-        }
+        let Some(again) = again else {
+            return Ok(response);
+        };
+        Box::pin(retry(
+            rules, source, *again, sent, response, extensions, next,
+        ))
+        .await
     }
+}
+
+/// Sends a request again, if the source has another token than the one that was rejected.
+async fn retry(
+    rules: &Rules,
+    source: &dyn TokenSource,
+    mut request: Request,
+    rejected: Sent,
+    response: Response,
+    extensions: &mut Extensions,
+    next: Next<'_>,
+) -> Result<Response> {
+    // A server that redirected the request may have acted on it.
+    if *response.url() != rejected.to && !request.method().is_idempotent() {
+        return Ok(response);
+    }
+    let token = match source.token().await {
+        Ok(another) if another.can_replace(&rejected.token) => another,
+        _ => return Ok(response),
+    };
+    drop(response);
+    let sent = Sent::attach(rules, request.headers_mut(), token, rejected.to);
+    let mut response = next.run(request, extensions).await?;
+    sent.judge(&mut response);
+    Ok(response)
 }
 
 /// A token, and where it was sent.
 struct Sent {
     token: BearerToken,
-    /// The mark that the token had then.
-    mark: Option<SeenMark>,
     to: Url,
+    response_rules: ResponseRules,
 }
 
 impl Sent {
-    fn new(token: BearerToken, to: Url) -> Self {
+    fn attach(rules: &Rules, headers: &mut HeaderMap, token: BearerToken, to: Url) -> Self {
         let mark = token.seen_mark();
-        Self { token, mark, to }
-    }
-}
-
-impl<T: TokenSource> BearerAuthLayer<T> {
-    /// Sends a request again, if the source has another token than the one that was rejected.
-    async fn retry(
-        &self,
-        mut request: Request,
-        rejected: Sent,
-        response: Response,
-        extensions: &mut Extensions,
-        next: Next<'_>,
-    ) -> Result<Response> {
-        // A server that redirected the request may have acted on it.
-        if *response.url() != rejected.to && !request.method().is_idempotent() {
-            return Ok(response);
+        let overwrote = rules.attach(headers, &token);
+        Self {
+            token,
+            to,
+            response_rules: rules.response_rules(mark, overwrote, None),
         }
-        let token = match self.source().token().await {
-            Ok(another) if another.can_replace(&rejected.token) => another,
-            _ => return Ok(response),
-        };
-        drop(response);
-        self.rules().attach(request.headers_mut(), &token);
-        let sent = Sent::new(token, rejected.to);
-        let response = next.run(request, extensions).await?;
-        judge(self.rules(), &sent, &response);
-        Ok(response)
     }
-}
 
-/// Marks the token if the response rejects it, and takes its mark off if the response is a success.
-/// A server to which a redirect led never saw the token.
-fn judge(rules: &Rules, sent: &Sent, response: &Response) -> bool {
-    let is_here = *response.url() == sent.to || response.url().origin() == sent.to.origin();
-    let (status, headers) = (response.status(), response.headers());
-    if !is_here {
-        return false;
+    /// Marks the token if the response rejects it, and takes its mark off if the response is a
+    /// success. A server to which a redirect led never saw the token.
+    fn judge(&self, response: &mut Response) -> bool {
+        let is_here = *response.url() == self.to || response.url().origin() == self.to.origin();
+        if !is_here {
+            return false;
+        }
+        let (status, headers) = (response.status(), response.headers());
+        let rules = &self.response_rules;
+        let is_rejected = rules.judge(&self.token, status, headers, response.extensions());
+        rules.note(response.extensions_mut());
+        is_rejected
     }
-    let challenger = rules.challenger();
-    let is_rejected = challenger.judge(&sent.token, status, headers);
-    if let (false, Some(mark)) = (is_rejected, sent.mark) {
-        challenger.accept(&sent.token, mark, status, headers);
-    }
-    is_rejected
-}
-
-fn no_token(error: SourceError) -> MiddlewareError {
-    MiddlewareError::middleware(Error::no_token(error))
 }

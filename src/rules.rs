@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
+    HeaderMap, HeaderName, Uri,
     header::{AUTHORIZATION, PROXY_AUTHORIZATION},
     uri::Authority,
 };
 
 use crate::{
     challenge::Challenger,
+    error::{SourceError, SourceErrorKind},
     origin::{InvalidOrigin, Origin, Scheme, is_local},
     rejection::SeenMark,
+    response_rules::{RejectedWhen, ResponseRules},
     source::TokenSource,
     token::BearerToken,
+    trace,
 };
 
 /// What all clones of a service share, and each request that waits for its token.
@@ -25,65 +28,51 @@ pub(crate) struct Auth<T: ?Sized> {
 }
 
 impl<T: ?Sized> Auth<T> {
-    /// How to read the response to a request that is sent with `token` now.
+    /// How to read the response to a request that is sent with `token` now. `overwrote` tells whether
+    /// the request had the header already.
     #[inline]
-    pub(crate) fn rules_for(&self, token: &BearerToken) -> Option<Arc<ResponseRules>> {
+    pub(crate) fn rules_for(
+        &self,
+        token: &BearerToken,
+        overwrote: bool,
+    ) -> Option<Arc<ResponseRules>> {
         match token.seen_mark() {
-            None => self.response_rules.clone(),
-            Some(mark) => Some(self.rules_for_rejected(mark)),
+            None if !overwrote => self.response_rules.clone(),
+            mark => {
+                let usual = self.response_rules.as_ref();
+                let replacements = usual.and_then(|rules| rules.replacements.clone());
+                Some(self.unusual_rules(mark, overwrote, replacements))
+            }
+        }
+    }
+
+    /// How to read the response to a request that has a source of its own.
+    pub(crate) fn rules_for_chosen(
+        &self,
+        token: &BearerToken,
+        overwrote: bool,
+        chosen: &Arc<dyn TokenSource>,
+    ) -> Option<Arc<ResponseRules>> {
+        let usual = self.response_rules.as_ref();
+        let retries = usual.is_some_and(|rules| rules.replacements.is_some());
+        match token.seen_mark() {
+            None if !overwrote && !retries => self.response_rules.clone(),
+            mark => {
+                let replacements = retries.then(|| Arc::clone(chosen));
+                Some(self.unusual_rules(mark, overwrote, replacements))
+            }
         }
     }
 
     #[cold]
-    fn rules_for_rejected(&self, mark: SeenMark) -> Arc<ResponseRules> {
-        let usual = self.response_rules.as_ref();
-        Arc::new(ResponseRules {
-            challenger: self.rules.challenger(),
-            replacements: usual.and_then(|rules| rules.replacements.clone()),
-            mark: Some(mark),
-        })
-    }
-}
-
-/// Settings that change how a response is read. Most layers have none, so a future holds one
-/// optional pointer.
-pub(crate) struct ResponseRules {
-    challenger: Challenger,
-    /// Where another token comes from, if rejected requests are to be retried.
-    pub(crate) replacements: Option<Arc<dyn TokenSource>>,
-    /// If the token was rejected before the request was sent: a success takes this mark off.
-    mark: Option<SeenMark>,
-}
-
-impl ResponseRules {
-    /// `None` is as usual: an origin server judges the token, and nothing is retried.
-    pub(crate) fn new(
-        challenger: Challenger,
-        replacements: Option<Arc<dyn TokenSource>>,
-    ) -> Option<Arc<Self>> {
-        let is_usual = challenger == Challenger::Origin && replacements.is_none();
-        (!is_usual).then(|| {
-            Arc::new(Self {
-                challenger,
-                replacements,
-                mark: None,
-            })
-        })
-    }
-
-    /// Marks the token if the response rejects it, takes a mark off if the response is a success,
-    /// and tells whether the response rejects the token.
-    pub(crate) fn judge(
+    fn unusual_rules(
         &self,
-        token: &BearerToken,
-        status: StatusCode,
-        headers: &HeaderMap,
-    ) -> bool {
-        let is_rejected = self.challenger.judge(token, status, headers);
-        if let (false, Some(mark)) = (is_rejected, self.mark) {
-            self.challenger.accept(token, mark, status, headers);
-        }
-        is_rejected
+        mark: Option<SeenMark>,
+        overwrote: bool,
+        replacements: Option<Arc<dyn TokenSource>>,
+    ) -> Arc<ResponseRules> {
+        let rules = self.rules.response_rules(mark, overwrote, replacements);
+        Arc::new(rules)
     }
 }
 
@@ -100,12 +89,25 @@ pub(crate) enum Verdict {
 
 /// The layer's settings: which request gets the token, and where in it.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "settings that know nothing of each other"
+)]
 pub(crate) struct Rules {
     pub(crate) header: HeaderName,
     pub(crate) keep_existing: bool,
     pub(crate) allow_plaintext: bool,
     /// Whether responses are read as gRPC's, too.
     pub(crate) grpc_status: bool,
+    /// Whether the token goes without its scheme.
+    bare: bool,
+    /// Whether it goes under `Authorization` with its scheme: the usual case, known without a look at the
+    /// name.
+    is_usual_header: bool,
+    /// Whether a request goes out without a token if the source has none.
+    pub(crate) anonymous_if_absent: bool,
+    /// The user's own rule for which responses reject the token.
+    pub(crate) rejected_when: Option<RejectedWhen>,
     /// None given: any.
     origins: Vec<Origin>,
 }
@@ -117,20 +119,46 @@ impl Default for Rules {
             keep_existing: false,
             allow_plaintext: false,
             grpc_status: false,
+            bare: false,
+            is_usual_header: true,
+            anonymous_if_absent: false,
+            rejected_when: None,
             origins: Vec::new(),
         }
     }
 }
 
 impl Rules {
+    pub(crate) fn set_header(&mut self, header: HeaderName) {
+        self.header = header;
+        self.is_usual_header = self.header == AUTHORIZATION && !self.bare;
+    }
+
+    pub(crate) fn set_bare(&mut self) {
+        self.bare = true;
+        self.is_usual_header = false;
+    }
+
     pub(crate) fn add_origin(&mut self, origin: &str) -> Result<(), InvalidOrigin> {
         self.origins.push(Origin::parse(origin)?);
         Ok(())
     }
 
-    /// Who judges the token.
-    pub(crate) fn challenger(&self) -> Challenger {
-        Challenger::of(&self.header, self.grpc_status)
+    /// How to read the response to a request that was sent with a token that had `mark` on.
+    pub(crate) fn response_rules(
+        &self,
+        mark: Option<SeenMark>,
+        overwrote: bool,
+        replacements: Option<Arc<dyn TokenSource>>,
+    ) -> ResponseRules {
+        ResponseRules {
+            challenger: Challenger::of(&self.header, self.grpc_status),
+            rejected_when: self.rejected_when.clone(),
+            header: self.header.clone(),
+            replacements,
+            mark,
+            overwrote,
+        }
     }
 
     /// Whether any request over https gets the token.
@@ -155,8 +183,23 @@ impl Rules {
     /// Without the shortcut for the usual request.
     fn any_verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
         if self.keep_existing && headers.contains_key(&self.header) {
+            trace::passed(trace::WhyPassed::KeepExisting);
             return Verdict::Pass;
         }
+        self.verdict_for_chosen(uri)
+    }
+
+    /// Whether a request goes out without a token because the source has none.
+    pub(crate) fn lets_pass(&self, error: &SourceError) -> bool {
+        let passes = self.anonymous_if_absent && error.kind() == SourceErrorKind::Absent;
+        if passes {
+            trace::passed(trace::WhyPassed::Absent);
+        }
+        passes
+    }
+
+    /// On a request that has a source of its own, whatever its header says.
+    pub(crate) fn verdict_for_chosen(&self, uri: &Uri) -> Verdict {
         let scheme = uri.scheme().and_then(Scheme::of);
         if !self.origins.is_empty() {
             let in_scope = match (scheme, uri.authority()) {
@@ -185,19 +228,28 @@ impl Rules {
         }
     }
 
+    /// Tells whether the headers had one of that name already.
+    ///
     /// Not inlined: the insertion is optimised better once, here, than in each user's crate.
     #[inline(never)]
-    pub(crate) fn attach(&self, headers: &mut HeaderMap, token: &BearerToken) {
+    pub(crate) fn attach(&self, headers: &mut HeaderMap, token: &BearerToken) -> bool {
         // Known when this is compiled, the name is hashed and compared for a third less.
-        if self.header == AUTHORIZATION {
-            headers.insert(AUTHORIZATION, token.header_value());
+        if self.is_usual_header {
+            headers
+                .insert(AUTHORIZATION, token.header_value())
+                .is_some()
         } else {
-            self.attach_other(headers, token.header_value());
+            self.attach_other(headers, token)
         }
     }
 
     #[cold]
-    fn attach_other(&self, headers: &mut HeaderMap, value: HeaderValue) {
-        headers.insert(&self.header, value);
+    fn attach_other(&self, headers: &mut HeaderMap, token: &BearerToken) -> bool {
+        let value = if self.bare {
+            token.bare_header_value()
+        } else {
+            token.header_value()
+        };
+        headers.insert(&self.header, value).is_some()
     }
 }

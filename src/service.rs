@@ -10,11 +10,12 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use crate::{
-    error::{BoxError, Error},
+    error::{BoxError, Error, SourceError},
     future::ResponseFuture,
-    rules::{Auth, ResponseRules, Rules, Verdict},
-    source::{TokenSource, TokenState},
+    rules::{Auth, Rules, Verdict},
+    source::{PendingToken, TokenSource, TokenState},
     trace,
+    use_token::UseToken,
 };
 
 /// Puts the bearer token on each request that may carry it. Made by
@@ -99,7 +100,8 @@ impl<S, T> BearerAuth<S, T> {
         rules: Rules,
         replacements: Option<Arc<dyn TokenSource>>,
     ) -> Self {
-        let response_rules = ResponseRules::new(rules.challenger(), replacements);
+        let response_rules = rules.response_rules(None, false, replacements);
+        let response_rules = (!response_rules.are_usual()).then(|| Arc::new(response_rules));
         let auth = Arc::new(Auth {
             rules,
             response_rules,
@@ -142,49 +144,121 @@ where
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let Auth { source, rules, .. } = &*self.auth;
+        if let Some(chosen) = UseToken::of(request.extensions(), &rules.header) {
+            let chosen = chosen.source().cloned();
+            return self.call_with(chosen, request);
+        }
         // Before the source is asked: a request that may not carry a token must not cost a fetch.
         match rules.verdict(request.uri(), request.headers()) {
             Verdict::Carry => {}
             Verdict::Pass => return ResponseFuture::without_token(self.inner.call(request)),
-            Verdict::Refuse => {
-                trace::plaintext_refused(request.uri());
-                return not_sent(&mut self.inner, Error::insecure_transport(request.uri()));
-            }
+            Verdict::Refuse => return self.refuse(&request),
         }
         match source.token().into_state() {
             TokenState::Ready(Ok(token)) => {
-                rules.attach(request.headers_mut(), &token);
-                let response_rules = self.auth.rules_for(&token);
+                let overwrote = rules.attach(request.headers_mut(), &token);
+                let response_rules = self.auth.rules_for(&token, overwrote);
                 let response = self.inner.call(request);
                 ResponseFuture::with_token(response, token, response_rules)
             }
-            TokenState::Ready(Err(error)) => not_sent(&mut self.inner, Error::no_token(error)),
-            TokenState::Pending(token) => {
-                release(&mut self.inner);
-                let (inner, auth) = (self.inner.clone(), Arc::clone(&self.auth));
-                ResponseFuture::after_token(token, inner, request, auth)
-            }
+            TokenState::Ready(Err(error)) => self.without_token(error, request),
+            TokenState::Pending(token) => self.wait(token, None, request),
         }
     }
 }
 
-/// Fails a request that never reaches the inner service.
-#[cold]
-fn not_sent<S, B>(inner: &mut S, error: Error) -> ResponseFuture<S, B>
-where
-    S: Service<Request<B>> + Clone,
-{
-    release(inner);
-    ResponseFuture::not_sent(error)
-}
+/// What is off the fast path.
+impl<S, T> BearerAuth<S, T> {
+    /// Sends a request that says itself where its token comes from, if from anywhere.
+    #[cold]
+    fn call_with<B>(
+        &mut self,
+        chosen: Option<Arc<dyn TokenSource>>,
+        mut request: Request<B>,
+    ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+        T: TokenSource + 'static,
+    {
+        let Some(chosen) = chosen else {
+            trace::passed(trace::WhyPassed::UseToken);
+            return ResponseFuture::without_token(self.inner.call(request));
+        };
+        let rules = &self.auth.rules;
+        match rules.verdict_for_chosen(request.uri()) {
+            Verdict::Carry => {}
+            Verdict::Pass => return ResponseFuture::without_token(self.inner.call(request)),
+            Verdict::Refuse => return self.refuse(&request),
+        }
+        match chosen.token().into_state() {
+            TokenState::Ready(Ok(token)) => {
+                let overwrote = rules.attach(request.headers_mut(), &token);
+                let response_rules = self.auth.rules_for_chosen(&token, overwrote, &chosen);
+                let response = self.inner.call(request);
+                ResponseFuture::with_token(response, token, response_rules)
+            }
+            TokenState::Ready(Err(error)) => self.not_sent(Error::no_token(error)),
+            TokenState::Pending(token) => self.wait(token, Some(chosen), request),
+        }
+    }
 
-/// Gives back what the inner service has reserved.
-///
-/// `poll_ready` may have reserved a permit or a buffer slot, which only `call` or a drop releases.
-/// So this drops the service and keeps a clone, which holds no reservation.
-#[cold]
-fn release<S: Clone>(inner: &mut S) {
-    *inner = inner.clone();
+    #[cold]
+    fn wait<B>(
+        &mut self,
+        token: PendingToken,
+        chosen: Option<Arc<dyn TokenSource>>,
+        request: Request<B>,
+    ) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+        T: TokenSource + 'static,
+    {
+        trace::waiting();
+        self.release();
+        let (inner, auth) = (self.inner.clone(), Arc::clone(&self.auth));
+        ResponseFuture::after_token(token, inner, request, auth, chosen)
+    }
+
+    #[cold]
+    fn refuse<B>(&mut self, request: &Request<B>) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        trace::plaintext_refused(request.uri());
+        self.not_sent(Error::insecure_transport(request.uri()))
+    }
+
+    /// The source has no token.
+    #[cold]
+    fn without_token<B>(&mut self, error: SourceError, request: Request<B>) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        if self.auth.rules.lets_pass(&error) {
+            return ResponseFuture::without_token(self.inner.call(request));
+        }
+        self.not_sent(Error::no_token(error))
+    }
+
+    /// Fails a request that never reaches the inner service.
+    fn not_sent<B>(&mut self, error: Error) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        self.release();
+        ResponseFuture::not_sent(error)
+    }
+
+    /// Gives back what the inner service has reserved.
+    ///
+    /// `poll_ready` may have reserved a permit or a buffer slot, which only `call` or a drop releases.
+    /// So this drops the service and keeps a clone, which holds no reservation.
+    fn release(&mut self)
+    where
+        S: Clone,
+    {
+        self.inner = self.inner.clone();
+    }
 }
 
 impl<S: Clone, T> Clone for BearerAuth<S, T> {

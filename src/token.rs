@@ -4,7 +4,7 @@ mod text;
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -47,6 +47,7 @@ pub struct BearerToken {
 /// What a [`BearerToken`] points to. Sources that keep their token in an atomic pointer keep this.
 pub(crate) struct Inner {
     header: HeaderValue,
+    bare: Bare,
     expiry: Option<Expiry>,
     /// Apart from the rest, so that a clone that is given another expiry is still the same token.
     mark: Arc<Mark>,
@@ -128,9 +129,11 @@ impl BearerToken {
             }
             _ => check(text.as_bytes())?,
         }
+        let shared = secret_bytes(SCHEME, text.as_bytes());
         Ok(Self {
             inner: Arc::new(Inner {
-                header: header_value(text)?,
+                header: header_value(shared.clone())?,
+                bare: Bare::new(shared),
                 expiry: None,
                 mark: Arc::default(),
             }),
@@ -190,6 +193,7 @@ impl BearerToken {
         Self {
             inner: Arc::new(Inner {
                 header: self.inner.header.clone(),
+                bare: self.inner.bare.clone(),
                 expiry,
                 mark: Arc::clone(&self.inner.mark),
             }),
@@ -242,6 +246,11 @@ impl BearerToken {
         let token = text.and_then(|text| text.get(SCHEME.len()..));
         // Not reached: a token is visible ASCII.
         token.unwrap_or_default()
+    }
+
+    /// The token without its scheme, as sensitive and as wiped as [`header_value`](Self::header_value).
+    pub(crate) fn bare_header_value(&self) -> HeaderValue {
+        self.inner.bare.header_value(&self.inner.header)
     }
 
     /// Records that a server rejected this token. Every clone sees it, and sources that can get another
@@ -339,19 +348,49 @@ fn until(at: SystemTime, now: SystemTime) -> Duration {
     at.duration_since(now).unwrap_or_default()
 }
 
-fn header_value(text: &str) -> Result<HeaderValue, InvalidToken> {
-    secret_header(SCHEME, text.as_bytes())
+/// The token without its scheme as a header value, made when it is first wanted.
+#[derive(Clone)]
+struct Bare {
+    shared: Bytes,
+    value: OnceLock<HeaderValue>,
 }
 
-/// The one place that turns a secret into a header value.
-pub(crate) fn secret_header(scheme: &[u8], text: &[u8]) -> Result<HeaderValue, InvalidToken> {
+impl Bare {
+    fn new(shared: Bytes) -> Self {
+        let value = OnceLock::new();
+        Self { shared, value }
+    }
+
+    /// `whole` has the scheme.
+    fn header_value(&self, whole: &HeaderValue) -> HeaderValue {
+        let value = self.value.get_or_init(|| {
+            let token = self.shared.slice(SCHEME.len()..);
+            // A part of a header value is one.
+            header_value(token).unwrap_or_else(|_| whole.clone())
+        });
+        value.clone()
+    }
+}
+
+/// A secret after its scheme, in the one buffer that is wiped.
+fn secret_bytes(scheme: &[u8], text: &[u8]) -> Bytes {
     // Sized before it holds the secret: a buffer that grows leaves copies behind.
     let mut secret = SecretSlice::from(vec![0; scheme.len() + text.len()]);
     let (start, rest) = secret.expose_secret_mut().split_at_mut(scheme.len());
     start.copy_from_slice(scheme);
     rest.copy_from_slice(text);
 
-    let shared = Bytes::from_owner(Owner(secret));
+    Bytes::from_owner(Owner(secret))
+}
+
+/// A secret of another scheme, as sensitive and as wiped as a token.
+#[cfg(feature = "oauth2")]
+pub(crate) fn secret_header(scheme: &[u8], text: &[u8]) -> Result<HeaderValue, InvalidToken> {
+    header_value(secret_bytes(scheme, text))
+}
+
+/// The one place that turns a secret into a header value.
+fn header_value(shared: Bytes) -> Result<HeaderValue, InvalidToken> {
     let mut value = HeaderValue::from_maybe_shared(shared).map_err(|_| InvalidToken {
         reason: Reason::NotAFieldValue,
     })?;
@@ -367,3 +406,6 @@ impl AsRef<[u8]> for Owner {
         self.0.expose_secret()
     }
 }
+
+#[cfg(test)]
+mod tests;

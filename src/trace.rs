@@ -1,9 +1,15 @@
 //! What happened, as `tracing` events (feature `tracing`; without it, these do nothing).
 //!
-//! No event has a token, a URL or the text of an error: any of them may hold a secret.
+//! No event has a token or a URL: either may hold a secret. The texts of a fetch function's errors are
+//! shown, as this crate's `Debug` shows them: a program that cannot get a token has to tell why. Each event
+//! stands in the crate's documentation, under "Events".
 #![cfg_attr(not(feature = "tracing"), allow(unused_variables))]
 
-use std::time::{Duration, Instant};
+use std::{
+    error::Error as _,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use http::Uri;
 
@@ -32,13 +38,48 @@ pub(crate) fn fetch_ended(result: &Result<BearerToken, SourceError>, now: Instan
         }
         Err(error) => {
             let reason = error.kind();
-            event!(warn, ?reason, "token fetch failed");
+            let error = Texts(error);
+            event!(warn, ?reason, %error, "token fetch failed");
         }
+    }
+}
+
+/// The texts of an error and of its causes.
+struct Texts<'a>(&'a SourceError);
+
+impl fmt::Display for Texts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 
 pub(crate) fn backing_off(reason: SourceErrorKind, retry_after: Option<Duration>) {
     event!(debug, ?reason, ?retry_after, "no token, backing off");
+}
+
+/// Why a request goes out without the token of the layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WhyPassed {
+    /// It has the header already, and the layer keeps that.
+    KeepExisting,
+    /// Its extension wants no token.
+    UseToken,
+    /// The source has none, and the layer sends such a request all the same.
+    Absent,
+}
+
+pub(crate) fn passed(reason: WhyPassed) {
+    event!(debug, ?reason, "a request goes out without the token");
+}
+
+pub(crate) fn waiting() {
+    event!(debug, "a request waits for a token");
 }
 
 pub(crate) fn token_rejected() {

@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::{Sent, TokenReplaced};
 use crate::{
-    error::{BoxError, Error},
+    error::{BoxError, Error, SourceError},
     rules::Auth,
     source::{PendingToken, TokenFuture, TokenSource, TokenState},
     token::BearerToken,
@@ -39,6 +39,8 @@ pub(super) struct Unsent<S, B> {
     /// `None` once the request is sent.
     request: Option<Request<B>>,
     auth: Arc<Auth<dyn TokenSource>>,
+    /// The request's own source, if it has one.
+    chosen: Option<Arc<dyn TokenSource>>,
     /// Whether the source was asked again, because the first token had ended.
     asked_anew: bool,
 }
@@ -47,7 +49,8 @@ pub(super) struct Unsent<S, B> {
 enum Step {
     WaitingForToken(PendingToken),
     WaitingForService {
-        token: BearerToken,
+        /// `None` if the request goes without.
+        token: Option<BearerToken>,
         /// Whether the inner service was not ready when the token came.
         has_waited: bool,
     },
@@ -63,7 +66,7 @@ pub(super) struct HeldBack<R> {
 /// What comes after a slow state.
 pub(super) enum Next<F, R> {
     /// The request is sent, and its response comes from this future.
-    Sent(F, Sent),
+    Sent(F, Option<Sent>),
     /// The caller gets the response that was held back.
     Answer(R),
 }
@@ -113,6 +116,7 @@ impl<S: Clone, B> Unsent<S, B> {
         inner: S,
         request: Request<B>,
         auth: Arc<Auth<dyn TokenSource>>,
+        chosen: Option<Arc<dyn TokenSource>>,
     ) -> Self {
         Self {
             step: Step::WaitingForToken(token),
@@ -120,6 +124,7 @@ impl<S: Clone, B> Unsent<S, B> {
             clone_inner: S::clone,
             request: Some(request),
             auth,
+            chosen,
             asked_anew: false,
         }
     }
@@ -131,11 +136,13 @@ where
     S::Error: Into<BoxError>,
 {
     /// Sends the request once its token is there and the inner service is ready.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(S::Future, Sent), BoxError>> {
+    #[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(S::Future, Option<Sent>), BoxError>> {
         loop {
             let (token, has_waited) = match &mut self.step {
                 Step::WaitingForToken(token) => {
-                    let token = ready!(token.as_mut().poll(cx)).map_err(Error::no_token)?;
+                    let result = ready!(token.as_mut().poll(cx));
+                    let token = self.token_or_none(result)?;
                     self.step = Step::WaitingForService {
                         token,
                         has_waited: false,
@@ -149,10 +156,15 @@ where
                 return Poll::Pending;
             }
             // A source may serve a rejected token for want of another, so it is asked once only.
-            if *has_waited && !self.asked_anew && (token.is_rejected() || token.is_expired()) {
+            let has_ended = |token: &BearerToken| token.is_rejected() || token.is_expired();
+            if *has_waited && !self.asked_anew && token.as_ref().is_some_and(has_ended) {
                 self.asked_anew = true;
-                match self.auth.source.token().into_state() {
-                    TokenState::Ready(result) => *token = result.map_err(Error::no_token)?,
+                match self.source().token().into_state() {
+                    TokenState::Ready(result) => {
+                        let token = self.token_or_none(result)?;
+                        let has_waited = false;
+                        self.step = Step::WaitingForService { token, has_waited };
+                    }
                     TokenState::Pending(token) => {
                         // Gives back what `poll_ready` has reserved: the fetch may need it.
                         self.inner = (self.clone_inner)(&self.inner);
@@ -162,12 +174,43 @@ where
                 }
             }
             let mut request = self.request.take().ok_or_else(Error::finished)?;
-            self.auth.rules.attach(request.headers_mut(), token);
-            let sent = Sent {
-                token: token.clone(),
-                response_rules: self.auth.rules_for(token),
+            let sent = match &self.step {
+                Step::WaitingForService { token, .. } => token.as_ref(),
+                Step::WaitingForToken(_) => None,
             };
+            let sent = sent.map(|token| self.attach(&mut request, token));
             return Poll::Ready(Ok((self.inner.call(request), sent)));
+        }
+    }
+
+    fn source(&self) -> &dyn TokenSource {
+        match &self.chosen {
+            Some(chosen) => chosen,
+            None => &self.auth.source,
+        }
+    }
+
+    /// The token, or `None` if the request goes without.
+    fn token_or_none(
+        &self,
+        result: Result<BearerToken, SourceError>,
+    ) -> Result<Option<BearerToken>, Error> {
+        match result {
+            Ok(token) => Ok(Some(token)),
+            Err(error) if self.chosen.is_none() && self.auth.rules.lets_pass(&error) => Ok(None),
+            Err(error) => Err(Error::no_token(error)),
+        }
+    }
+
+    fn attach(&self, request: &mut Request<B>, token: &BearerToken) -> Sent {
+        let overwrote = self.auth.rules.attach(request.headers_mut(), token);
+        let response_rules = match &self.chosen {
+            Some(chosen) => self.auth.rules_for_chosen(token, overwrote, chosen),
+            None => self.auth.rules_for(token, overwrote),
+        };
+        Sent {
+            token: token.clone(),
+            response_rules,
         }
     }
 }

@@ -4,8 +4,8 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Weak},
-    task::{Context, Poll},
-    time::Duration,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -40,6 +40,28 @@ enum Doing {
     Listening(Box<Listening>),
     /// Asks again at each poll, since a poll shows that the time is over or that something changed.
     Sleeping(Contained<()>),
+    /// After a loss. The loss is a change as well, and wakes: only the time counts.
+    Pausing(Pause),
+}
+
+struct Pause {
+    timer: Contained<()>,
+    /// Where nothing measures time, a poll after that ends the pause.
+    until: Instant,
+}
+
+impl Pause {
+    fn new(runtime: &dyn Runtime) -> Self {
+        let now = runtime.now();
+        Self {
+            timer: timer(runtime, AFTER_LOSS),
+            until: now.checked_add(AFTER_LOSS).unwrap_or(now),
+        }
+    }
+
+    fn is_over(&mut self, cx: &mut Context<'_>, runtime: &dyn Runtime) -> bool {
+        poll_timer(&mut self.timer, cx).is_ready() || self.until <= runtime.now()
+    }
 }
 
 impl KeepFresh {
@@ -85,33 +107,43 @@ impl Future for KeepFresh {
                 return Poll::Ready(());
             };
             let mut is_lost = false;
-            if let Doing::Listening(listening) = &mut this.doing {
-                let heard = listening.poll(cx, &*this.runtime, this.fetch_timeout);
-                match heard {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Heard::End(End::Lost)) => is_lost = true,
-                    Poll::Ready(Heard::End(_)) => {}
-                    Poll::Ready(Heard::Silence) => {
-                        core.lose(listening.id());
-                        listening.give_up();
-                        is_lost = true;
+            match &mut this.doing {
+                Doing::Asking | Doing::Sleeping(_) => {}
+                Doing::Pausing(pause) => {
+                    if !pause.is_over(cx, &*this.runtime) {
+                        return Poll::Pending;
                     }
-                    Poll::Ready(Heard::Enough) => core.end_overdue(Some(listening.until())),
+                }
+                Doing::Listening(listening) => {
+                    let heard = listening.poll(cx, &*this.runtime, this.fetch_timeout);
+                    match ready!(heard) {
+                        Heard::End(End::Lost) => is_lost = true,
+                        Heard::End(_) => {}
+                        Heard::Silence => {
+                            core.lose(listening.id());
+                            is_lost = true;
+                        }
+                        Heard::Enough => core.end_overdue(Some(listening.until())),
+                    }
                 }
             }
             this.doing = if is_lost {
                 // Where every task is lost, this must not spin.
-                Doing::Sleeping(timer(&*this.runtime, AFTER_LOSS))
+                Doing::Pausing(Pause::new(&*this.runtime))
             } else {
                 this.ask(&core)
             };
-            if let Doing::Sleeping(sleep) = &mut this.doing {
-                if poll_timer(sleep, cx).is_ready() {
-                    // Where no sleep takes time, others get their turn all the same.
-                    cx.waker().wake_by_ref();
-                }
-                return Poll::Pending;
+            let is_over = match &mut this.doing {
+                Doing::Asking | Doing::Listening(_) => continue,
+                Doing::Sleeping(sleep) => poll_timer(sleep, cx).is_ready(),
+                Doing::Pausing(pause) => pause.is_over(cx, &*this.runtime),
+            };
+            if is_over {
+                // Where no sleep takes time, others get their turn all the same.
+                this.doing = Doing::Asking;
+                cx.waker().wake_by_ref();
             }
+            return Poll::Pending;
         }
     }
 }

@@ -164,9 +164,8 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         if is_wanted && self.fetch.is_none() && not_before.is_none() {
             self.begin(now).is_ahead = !is_rejected;
         }
-        let void = self.void;
-        let fetch = self.fetch.as_mut().filter(|fetch| fetch.id.0 > void);
-        if let Some(fetch) = fetch {
+        // Not void: `invalidate` forgets the token, and the void fetch ends before another is held.
+        if let Some(fetch) = &mut self.fetch {
             if is_rejected {
                 fetch.replaces.get_or_insert(held.lasted());
             }
@@ -192,11 +191,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
             token: held.token.clone(),
             until: until.fold(check, Instant::min),
             despite_rejection: is_rejected,
-            fetch: self
-                .fetch
-                .as_ref()
-                .map(|fetch| fetch.id)
-                .filter(|id| id.0 > void),
+            fetch: self.fetch.as_ref().map(|fetch| fetch.id),
         }
     }
 

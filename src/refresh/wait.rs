@@ -82,11 +82,6 @@ impl Listening {
         self.id
     }
 
-    /// The fetch is lost, and its waiters begin anew.
-    pub(super) fn give_up(&self) {
-        self.listener.flight().land(End::Lost);
-    }
-
     pub(super) fn has_ended(&self) -> bool {
         self.listener.end().is_some()
     }
@@ -217,8 +212,8 @@ impl Future for Wait {
                     }
                 }
                 Heard::Silence => {
+                    // Then this waiter hears of the loss as all do.
                     this.core.lose(this.listening.id());
-                    this.listening.give_up();
                     None
                 }
                 Heard::Enough => {

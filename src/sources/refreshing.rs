@@ -146,9 +146,10 @@ impl RefreshingToken {
     /// use tower_bearer::{BearerToken, InvalidToken, RefreshingToken};
     ///
     /// let source = RefreshingToken::renewing(|previous: Option<BearerToken>| async move {
-    ///     let challenges = previous.and_then(|token| token.rejection());
-    ///     // Ask the token endpoint here, for what the challenges name.
-    ///     let _ = challenges.map(|rejection| rejection.challenges().len());
+    ///     let rejection = previous.and_then(|token| token.rejection());
+    ///     let claims = rejection.and_then(|rejection| rejection.parameter("claims"));
+    ///     // Ask the token endpoint here, with these claims.
+    ///     let _ = claims;
     ///     BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")
     /// });
     /// ```

@@ -18,14 +18,20 @@ mod layer {
     mod accepted;
     mod allocations;
     mod attach;
+    mod bare;
+    mod challenges;
     mod future_size;
     mod grpc;
     mod origins;
+    mod per_request;
+    mod rejected_when;
     mod rejection;
     #[cfg(feature = "retry")]
     mod retry;
+    mod two_layers;
     mod waiting;
     mod waiting_for_service;
+    mod what_servers_said;
 }
 
 /// Where tokens come from.
@@ -36,6 +42,8 @@ mod sources {
     mod env;
     mod file;
     mod hostile;
+    mod keep_fresh;
+    mod own_runtime;
     #[cfg(feature = "test-util")]
     mod paused_time;
     pub(crate) mod refreshing;
@@ -45,6 +53,7 @@ mod sources {
     mod rotating;
     #[cfg(feature = "tokio")]
     mod runtimes;
+    mod source_error;
 }
 
 /// Tokens from an OAuth 2.0 token endpoint.

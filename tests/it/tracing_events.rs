@@ -9,7 +9,8 @@ use std::{
 use http::{HeaderValue, Response, StatusCode};
 use tower::Layer;
 use tower_bearer::{
-    BearerAuthLayer, BearerToken, FileToken, RefreshingToken, Runtime, StaticToken, TokenSource,
+    BearerAuthLayer, BearerToken, FileToken, RefreshingToken, Runtime, SourceError,
+    SourceErrorKind, StaticToken, TokenFuture, TokenSource, UseToken,
 };
 use tracing::{
     Event, Metadata, Subscriber,
@@ -19,7 +20,9 @@ use tracing::{
 
 use crate::{
     sources::refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, one_hour},
-    support::{Server, Task, get, make_ready, send, status, token, virtual_time::VirtualTime},
+    support::{
+        Asking, Server, Task, get, make_ready, send, status, token, virtual_time::VirtualTime,
+    },
 };
 
 /// Keeps what is recorded on this thread, as text.
@@ -103,17 +106,30 @@ fn a_fetch_that_succeeds_tells_that_it_started_and_how_long_the_token_lives() {
 fn a_fetch_that_fails_tells_the_kind_of_failure() {
     let rejected = token("rejected");
     rejected.reject();
-    for (script, reason) in [
-        (Script::Fail, "Failed"),
-        (Script::Panic, "Panicked"),
-        (Script::Same(rejected), "Rejected"),
+    for (script, reason, text) in [
+        (
+            Script::Fail,
+            "Failed",
+            "the token could not be fetched: the endpoint is down",
+        ),
+        (
+            Script::Panic,
+            "Panicked",
+            "the function that fetches the token panicked",
+        ),
+        (
+            Script::Same(rejected),
+            "Rejected",
+            "the token that was fetched is one that a server has rejected",
+        ),
     ] {
         let events = Log::of(|| {
             let endpoint = Endpoint::new(one_hour);
             endpoint.script([script]);
             fetch(&endpoint, &endpoint.source());
         });
-        let failed = format!("WARN tower_bearer message=token fetch failed reason={reason}");
+        let failed = "WARN tower_bearer message=token fetch failed";
+        let failed = format!("{failed} reason={reason} error={text}");
         assert_eq!(events, [STARTED, &failed]);
     }
 }
@@ -126,8 +142,9 @@ fn a_fetch_that_takes_too_long_tells_so() {
         let _waiting = Task::waiting(source.token());
         endpoint.time.advance(30 * SECOND);
     });
-    let failed = "WARN tower_bearer message=token fetch failed reason=TimedOut";
-    assert_eq!(events, [STARTED, failed]);
+    let failed = "WARN tower_bearer message=token fetch failed reason=TimedOut error=";
+    assert_eq!(events[0], STARTED);
+    assert!(events[1].starts_with(failed), "{events:?}");
 }
 
 #[test]
@@ -158,8 +175,9 @@ fn a_refresh_in_the_background_tells_as_much() {
         fetch(&endpoint, &source);
         endpoint.time.run();
     });
-    let failed = "WARN tower_bearer message=token fetch failed reason=Failed";
-    assert_eq!(events[2..], [STARTED, failed]);
+    let failed = "WARN tower_bearer message=token fetch failed reason=Failed error=";
+    assert_eq!(events[2], STARTED);
+    assert!(events[3].starts_with(failed), "{events:?}");
 }
 
 #[test]
@@ -204,6 +222,47 @@ fn a_refusal_to_send_in_plaintext_tells_the_scheme_and_the_host() {
 }
 
 #[test]
+fn a_request_that_goes_without_the_token_tells_why() {
+    let with = |chosen: Option<UseToken>| {
+        let mut request = get("https://api.example.com/");
+        let own = HeaderValue::from_static("Basic dTpw");
+        request.headers_mut().insert("authorization", own);
+        if let Some(chosen) = chosen {
+            request.extensions_mut().insert(chosen);
+        }
+        request
+    };
+    for (request, reason) in [
+        (with(None), "KeepExisting"),
+        (with(Some(UseToken::none())), "UseToken"),
+        (get("https://api.example.com/"), "Absent"),
+    ] {
+        let events = Log::of(|| {
+            let absent =
+                || TokenFuture::ready(Err(SourceError::new(SourceErrorKind::Absent, "none")));
+            let layer = BearerAuthLayer::new(Asking(absent))
+                .keep_existing()
+                .anonymous_if_absent();
+            send(&mut layer.layer(Server::ok()), request).unwrap();
+        });
+        let passed = "DEBUG tower_bearer message=a request goes out without the token";
+        assert_eq!(events, [format!("{passed} reason={reason}")]);
+    }
+}
+
+#[test]
+fn a_request_that_has_to_wait_for_its_token_tells_so() {
+    let events = Log::of(|| {
+        let endpoint = Endpoint::new(one_hour);
+        let mut service = BearerAuthLayer::new(endpoint.source()).layer(Server::ok());
+        make_ready(&mut service);
+        let _waiting = tower::Service::call(&mut service, get("https://api.example.com/"));
+    });
+    let waits = "DEBUG tower_bearer message=a request waits for a token";
+    assert_eq!(events, [waits]);
+}
+
+#[test]
 fn a_request_whose_token_is_at_hand_tells_nothing() {
     let endpoint = Endpoint::new(one_hour);
     let source = endpoint.source();
@@ -224,17 +283,14 @@ const SECRETS: [&str; 3] = [
     "pa55w0rd-pa55w0rd",
 ];
 
-/// As the error of an HTTP client that shows all it knows.
+/// As the error of an HTTP client: its `Debug` shows all it knows, and its `Display` only what happened.
 #[derive(Debug)]
-struct Talkative;
+#[expect(dead_code, reason = "for `Debug`")]
+struct Talkative([&'static str; 3]);
 
 impl fmt::Display for Talkative {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [token, body, password] = SECRETS;
-        write!(
-            f,
-            "POST https://me:{password}@idp.example/?token={token}: 400: {body}"
-        )
+        f.write_str("400 Bad Request")
     }
 }
 
@@ -242,7 +298,7 @@ impl std::error::Error for Talkative {}
 
 fn fails() {
     let time = VirtualTime::new();
-    let source = RefreshingToken::builder(|| async { Err::<BearerToken, _>(Talkative) })
+    let source = RefreshingToken::builder(|| async { Err::<BearerToken, _>(Talkative(SECRETS)) })
         .runtime(time.clone())
         .build();
     for _ in 0..3 {
@@ -254,7 +310,7 @@ fn panics() {
     let time = VirtualTime::new();
     let fetch = || async {
         if true {
-            std::panic::resume_unwind(Box::new(Talkative.to_string()));
+            std::panic::resume_unwind(Box::new(SECRETS.concat()));
         }
         Ok::<BearerToken, Infallible>(token("unreachable"))
     };
@@ -353,7 +409,7 @@ fn no_event_shows_a_token_a_response_body_or_a_password_in_a_url() {
     for expected in [
         "token fetch started",
         "token fetch succeeded",
-        "token fetch failed reason=Failed",
+        "reason=Failed error=the token could not be fetched: 400 Bad Request",
         "token fetch failed reason=Panicked",
         "token fetch failed reason=Invalid",
         "no token, backing off",

@@ -15,6 +15,8 @@ mod redirects;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;
 #[cfg(feature = "reqwest-middleware")]
+mod reqwest_per_request;
+#[cfg(feature = "reqwest-middleware")]
 mod reqwest_redirects;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_server;

@@ -148,7 +148,8 @@ impl<T: Clone, E: Clone> Machine<T, E> {
     /// The owner of a fetch is gone, or shows no sign of life. That is no failure.
     pub(crate) fn lost(&mut self, id: FetchId) {
         let lost = self.fetch.take_if(|fetch| fetch.id == id);
-        self.after_loss |= lost.is_some() && !self.is_void(id);
+        // Of a void fetch as well: it means nothing before the next token, which ends it.
+        self.after_loss |= lost.is_some();
     }
 
     /// The fetch that has been under way for longer than it may. It has to be reported as failed before

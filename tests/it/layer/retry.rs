@@ -8,7 +8,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use tower::{BoxError, Layer, Service, ServiceBuilder, retry::RetryLayer};
 use tower_bearer::{
     BearerAuthLayer, ErrorKind, RetryRejected, RotatingToken, SourceError, SourceErrorKind,
-    StaticToken, TokenFuture, TokenReplaced, TokenSource,
+    StaticToken, TokenFuture, TokenReplaced, TokenSource, UseToken,
 };
 
 use crate::support::{
@@ -242,4 +242,68 @@ fn the_same_text_in_a_new_token_is_no_other_token() {
     let response = send(&mut retrying(source, &server), get(URL)).unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(server.seen().len(), 1);
+}
+
+#[test]
+fn a_request_that_the_users_rule_calls_rejected_is_retried() {
+    let server = Server::answering(|request| {
+        let good = values(request, "authorization") == ["Bearer new"];
+        status(if good {
+            StatusCode::OK
+        } else {
+            StatusCode::FORBIDDEN
+        })
+    });
+    let layer = BearerAuthLayer::new(old_then_new())
+        .retry_rejected()
+        .rejected_when(|status, _, _| status == StatusCode::FORBIDDEN);
+    let mut service = ServiceBuilder::new()
+        .layer(RetryLayer::new(RetryRejected::new()))
+        .layer(layer)
+        .service(server.clone());
+    let response = send(&mut service, get(URL)).unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(server.authorizations(), ["Bearer old", "Bearer new"]);
+}
+
+#[test]
+fn a_rejected_request_of_a_tenant_is_retried_with_the_tenants_other_token() {
+    for waits in [false, true] {
+        let server = takes("new");
+        let layer = BearerAuthLayer::new(StaticToken::new(token("ours"))).retry_rejected();
+        let mut service = ServiceBuilder::new()
+            .layer(RetryLayer::new(RetryRejected::new()))
+            .layer(layer)
+            .service(server.clone());
+        let source = old_then_new();
+        let tenant = Asking(move || {
+            let result = source.token().now_or_never().unwrap();
+            if waits {
+                TokenFuture::boxed(ready(result))
+            } else {
+                TokenFuture::ready(result)
+            }
+        });
+        let mut request = get(URL);
+        request.extensions_mut().insert(UseToken::new(tenant));
+        let response = send(&mut service, request).unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(server.authorizations(), ["Bearer old", "Bearer new"]);
+    }
+}
+
+#[test]
+fn a_tenants_token_is_retried_only_if_the_layer_retries() {
+    let server = takes("new");
+    let mut service = ServiceBuilder::new()
+        .layer(RetryLayer::new(RetryRejected::new()))
+        .layer(BearerAuthLayer::new(StaticToken::new(token("ours"))))
+        .service(server.clone());
+    let mut request = get(URL);
+    request
+        .extensions_mut()
+        .insert(UseToken::new(old_then_new()));
+    let response = send(&mut service, request).unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(server.authorizations(), ["Bearer old"]);
 }

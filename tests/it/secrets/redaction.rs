@@ -16,8 +16,8 @@ use http::{Request, StatusCode};
 use tower::{Layer, Service};
 use tower_bearer::{
     BearerAuthLayer, BearerToken, CallerDriven, EnvToken, FileToken, RefreshingToken,
-    RotatingToken, SourceError, SourceErrorKind, StaticToken, TokenFuture, TokenSource, first_of,
-    source_fn,
+    RotatingToken, SourceError, SourceErrorKind, StaticToken, TokenFuture, TokenReplaced,
+    TokenSource, first_of, source_fn,
 };
 
 use crate::support::{Asking, Respond, Server, get, in_child, poll, status};
@@ -85,6 +85,123 @@ fn no_type_that_holds_a_token_shows_it() {
     for (name, value) in values {
         assert_debug_hidden(name, value);
     }
+}
+
+/// With each setting, since each may hold a source or a token.
+#[test]
+fn no_builder_and_no_source_under_other_settings_shows_it() {
+    let fetch = |_| async { Ok::<_, Infallible>(token()) };
+    let renewing = RefreshingToken::renewing_builder(fetch)
+        .first_token(token().expires_in(Duration::from_secs(60)))
+        .runtime(CallerDriven::new());
+    assert_debug_hidden("RefreshingTokenBuilder", &renewing);
+    let renewing = renewing.build();
+    assert_debug_hidden("RefreshingToken", &renewing);
+    let layer = BearerAuthLayer::new(renewing)
+        .for_origin("https://api.example.com")
+        .unwrap()
+        .keep_existing()
+        .grpc_status()
+        .header_name(http::HeaderName::from_static("proxy-authorization"));
+    assert_debug_hidden("BearerAuthLayer", &layer);
+    assert_debug_hidden("BearerAuth", &layer.layer(Respond));
+    let boxed: Box<dyn TokenSource> = Box::new(token());
+    assert_debug_hidden("BearerAuthLayer", &BearerAuthLayer::new(boxed));
+}
+
+/// What is shown instead, for the logs of a user.
+#[test]
+fn what_is_shown_is_what_a_user_looks_for() {
+    let ours = token();
+    assert_eq!(
+        format!("{ours:?}"),
+        "BearerToken { token: [redacted], expiry: None, rejected: false }"
+    );
+    ours.reject();
+    assert!(format!("{ours:?}").ends_with("rejected: true }"));
+    let rotating = format!("{:?}", RotatingToken::new(ours.clone()));
+    assert!(
+        rotating.starts_with("RotatingToken { current: Some(BearerToken {"),
+        "{rotating}"
+    );
+    let shown = |future: &TokenFuture| format!("{future:?}");
+    assert_eq!(shown(&ours.into()), "TokenFuture(a token)");
+    let waits = TokenFuture::boxed(std::future::pending());
+    assert_eq!(shown(&waits), "TokenFuture(pending)");
+    let fetch = || async { Ok::<_, Infallible>(token()) };
+    assert_eq!(format!("{:?}", source_fn(fetch)), "SourceFn { .. }");
+    assert_eq!(format!("{:?}", CallerDriven::new()), "CallerDriven");
+    #[cfg(feature = "tokio")]
+    assert_eq!(
+        format!("{:?}", tower_bearer::TokioRuntime::new()),
+        "TokioRuntime"
+    );
+}
+
+#[test]
+fn the_status_of_a_source_does_not_show_it() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&fails);
+    let source = RefreshingToken::builder(move || {
+        let fails = told.load(Ordering::SeqCst);
+        async move {
+            if fails {
+                return Err(WithBody(SECRET.into()));
+            }
+            Ok(token().expires_in(Duration::from_secs(3600)))
+        }
+    })
+    .runtime(CallerDriven::new())
+    .build();
+    assert_debug_hidden("SourceStatus", &source.status());
+    futures::executor::block_on(source.token()).unwrap();
+    assert!(source.status().expiry().is_some());
+    assert_debug_hidden("SourceStatus", &source.status());
+    fails.store(true, Ordering::SeqCst);
+    futures::executor::block_on(source.refresh_now()).unwrap_err();
+    let status = source.status();
+    assert_eq!(status.failures(), 1);
+    assert_debug_hidden("SourceStatus", &status);
+    assert_hidden("SourceError", &status.last_error().unwrap().to_string());
+    assert_debug_hidden("RefreshingToken", &source);
+}
+
+/// A server may repeat the token in its challenge.
+#[test]
+fn what_a_server_said_of_a_token_does_not_show_it() {
+    let ours = token();
+    let other = BearerToken::new("other").unwrap();
+    let tokens = AtomicBool::new(false);
+    let source = {
+        let (ours, other) = (ours.clone(), other.clone());
+        move || match tokens.swap(true, Ordering::SeqCst) {
+            false => ours.clone().into(),
+            true => other.clone().into(),
+        }
+    };
+    let layer = BearerAuthLayer::new(Asking(source)).retry_rejected();
+    let mut service = layer.layer(Server::answering(|_| {
+        let mut response = status(StatusCode::UNAUTHORIZED);
+        let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{SECRET}\"");
+        let challenge = challenge.parse().unwrap();
+        response.headers_mut().insert("www-authenticate", challenge);
+        response
+    }));
+    let response = service
+        .call(get("https://api.example.com/"))
+        .now_or_never()
+        .unwrap()
+        .unwrap();
+    let replaced = response.extensions().get::<TokenReplaced>().unwrap();
+    assert_debug_hidden("TokenReplaced", replaced);
+    let rejection = ours.rejection().expect("the token is rejected");
+    assert_eq!(rejection.challenges().len(), 1);
+    assert_debug_hidden("Rejection", &rejection);
+    assert_eq!(
+        format!("{rejection:?}"),
+        "Rejection { status: 401, challenges: 1 }"
+    );
+    assert_debug_hidden("BearerToken", &ours);
 }
 
 #[test]

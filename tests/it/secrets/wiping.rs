@@ -167,6 +167,20 @@ fn a_request_from_end_to_end_leaves_nothing() {
     assert_eq!(found('i'), 0);
 }
 
+#[test]
+fn a_bare_token_leaves_nothing() {
+    let layer = BearerAuthLayer::new(BearerToken::new(take(secret('o'))).unwrap())
+        .header_name(http::HeaderName::from_static("private-token"))
+        .bare();
+    let mut service = layer.layer(Respond);
+    for _ in 0..2 {
+        let request = Request::get("https://api.example.com/").body(()).unwrap();
+        service.call(request).now_or_never().unwrap().unwrap();
+    }
+    drop((service, layer));
+    assert_eq!(found('o'), 0);
+}
+
 fn block(source: &impl TokenSource) -> BearerToken {
     source.token().now_or_never().unwrap().unwrap()
 }

@@ -366,12 +366,56 @@ fn a_file_system_that_hangs_holds_up_no_request_for_long_and_takes_one_thread() 
         1,
         "each try takes a thread more"
     );
-    // The thread goes on.
+    // The thread goes on, and the next read may begin.
     fixture.replace("new");
     for Work(work) in threads.works.lock().unwrap().drain(..) {
         work();
     }
+    threads.time.advance(MINUTE);
+    let waiting = source.token();
     threads.time.run();
+    assert_eq!(threads.count.load(Ordering::SeqCst), 2);
+    for Work(work) in threads.works.lock().unwrap().drain(..) {
+        work();
+    }
+    assert_eq!(
+        text(&threads.time.block_on(waiting).unwrap()),
+        "Bearer good"
+    );
+    assert_eq!(
+        text(&threads.time.block_on(source.token()).unwrap()),
+        "Bearer new"
+    );
+}
+
+/// As where a runtime is shut down before a thread takes the work.
+#[test]
+fn a_read_that_is_dropped_undone_does_not_count_as_one_that_hangs() {
+    let fixture = Fixture::with("good");
+    let threads = Threads::new(true);
+    let builder = FileToken::builder(fixture.path()).runtime(threads.clone());
+    let source = builder.build().unwrap();
+    for reads in 1..4 {
+        threads.time.advance(2 * MINUTE);
+        let waiting = source.token();
+        threads.time.run();
+        assert_eq!(threads.count.load(Ordering::SeqCst), reads);
+        threads.works.lock().unwrap().clear();
+        let token = threads.time.block_on(waiting).unwrap();
+        assert_eq!(text(&token), "Bearer good");
+    }
+}
+
+/// A runtime without threads for work that blocks: each read has a thread of its own.
+#[test]
+fn a_thread_that_has_read_makes_way_for_the_next() {
+    let fixture = Fixture::with("token-0");
+    let source = fixture.source();
+    for number in 1..20 {
+        fixture.replace(&format!("token-{number}"));
+        fixture.time.advance(MINUTE);
+        assert_eq!(header(&source), format!("Bearer token-{number}"));
+    }
 }
 
 #[test]

@@ -161,6 +161,64 @@ fn a_fetch_that_takes_over_thirty_seconds_is_given_up() {
 }
 
 #[test]
+fn the_third_loss_within_one_wait_is_an_error_and_the_next_request_begins_anew() {
+    let endpoint = Endpoint::new(|| Script::Hang);
+    let source = endpoint.source();
+    let mut caller = waiting(&source);
+    for loss in 1..=2 {
+        endpoint.time.run();
+        endpoint.time.drop_tasks();
+        assert!((&mut caller).now_or_never().is_none(), "loss {loss}");
+    }
+    endpoint.time.run();
+    endpoint.time.drop_tasks();
+    let error = (&mut caller).now_or_never().expect("it waits").unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Closed);
+    assert_eq!((endpoint.fetches(), source.status().failures()), (3, 0));
+    endpoint.otherwise(one_hour);
+    assert_eq!(number(&endpoint, &source), 4);
+}
+
+/// After a pause of the whole process the timer of a waiter may end before the timer of the fetch.
+#[test]
+fn a_fetch_is_lost_after_two_checks_without_a_sign_of_life_and_not_after_one() {
+    const CHECK: Duration = Duration::from_millis(2_500);
+    let endpoint = Endpoint::new(|| Script::Hang);
+    let source = endpoint.source();
+    let mut caller = waiting(&source);
+    endpoint.time.run();
+    let mut silent_check = || {
+        endpoint.time.stall(CHECK);
+        assert!((&mut caller).now_or_never().is_none());
+        endpoint.time.tasks()
+    };
+    assert_eq!(silent_check(), 1);
+    // A sign of life, after which it takes two checks again.
+    endpoint.time.advance(Duration::ZERO);
+    for tasks in [1, 1, 2] {
+        assert_eq!(silent_check(), tasks);
+    }
+    endpoint.time.run();
+    assert_eq!(endpoint.fetches(), 2);
+    assert_eq!(source.status().failures(), 0);
+}
+
+/// The runtime of the fetch stands still, so the timer of the waiter is first.
+#[test]
+fn a_waiter_that_ends_a_fetch_hears_of_its_time_limit_and_not_of_the_back_off_after_it() {
+    let endpoint = Endpoint::new(|| Script::Hang);
+    let source = endpoint.source();
+    let mut caller = waiting(&source);
+    endpoint.time.run();
+    endpoint.time.stall(30 * SECOND);
+    let error = (&mut caller).now_or_never().expect("it waits").unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::TimedOut);
+    assert_eq!(error.retry_after(), None);
+    assert!(error.to_string().contains("within 30s"), "{error}");
+    assert_eq!(source.status().failures(), 1);
+}
+
+#[test]
 fn a_fetch_that_takes_just_under_thirty_seconds_is_not() {
     let endpoint = Endpoint::new(|| Script::Slow(Duration::from_millis(29_999)));
     let source = endpoint.source();

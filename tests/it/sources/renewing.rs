@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::{FutureExt, executor::block_on};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 use tower::Layer;
 use tower_bearer::{
     BearerAuthLayer, BearerToken, RefreshingToken, SourceError, SourceErrorKind, TokenSource,
@@ -67,30 +67,50 @@ fn a_renewing_fetch_gets_a_first_token_also_if_it_has_expired() {
 
 #[test]
 fn a_renewing_fetch_hears_what_the_server_said() {
+    // Azure revokes a token before it ends, and says which claims the next token needs.
+    const REVOKED: &str = r#"Bearer realm="", error="insufficient_claims", claims="eyJuYmYiOjF9""#;
+    const EXPIRED: &str = r#"Bearer error='invalid_token', scope="read write""#;
+
     let said = Arc::new(Mutex::new(Vec::new()));
     let own = Arc::clone(&said);
     let source = RefreshingToken::renewing(move |previous: Option<BearerToken>| {
         if let Some(rejection) = previous.and_then(|token| token.rejection()) {
-            let challenge = rejection.challenges()[0].to_str().unwrap().to_owned();
-            own.lock().unwrap().push((rejection.status(), challenge));
+            let parameters = ["error", "claims", "scope"].map(|name| rejection.parameter(name));
+            let challenges = rejection.challenges().to_vec();
+            let heard = (rejection.status(), challenges, parameters);
+            own.lock().unwrap().push(heard);
         }
         async { BearerToken::new("t") }
     });
-    let server = Server::answering(|_| {
-        let mut response = status(StatusCode::UNAUTHORIZED);
-        let claims = "Bearer error=\"invalid_token\", claims=\"e30\""
-            .parse()
-            .unwrap();
-        response.headers_mut().insert("www-authenticate", claims);
-        response
-    });
-    let mut service = BearerAuthLayer::new(source.clone()).layer(server);
-    block_on(source.token()).unwrap();
-    send(&mut service, get("https://api.example.com/")).unwrap();
-    block_on(source.token()).unwrap();
-    let said = said.lock().unwrap();
-    assert_eq!(said[0].0, StatusCode::UNAUTHORIZED);
-    assert!(said[0].1.contains("claims"), "{said:?}");
+    for (code, challenge) in [
+        (StatusCode::UNAUTHORIZED, REVOKED),
+        (StatusCode::FORBIDDEN, EXPIRED),
+    ] {
+        let server = Server::answering(move |_| {
+            let mut response = status(code);
+            let challenge = HeaderValue::from_static(challenge);
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            response
+        });
+        let mut service = BearerAuthLayer::new(source.clone()).layer(server);
+        block_on(source.token()).unwrap();
+        send(&mut service, get("https://api.example.com/")).unwrap();
+        block_on(source.token()).unwrap();
+    }
+    let owned = |texts: [Option<&str>; 3]| texts.map(|text| text.map(str::to_owned));
+    let expected = [
+        (
+            StatusCode::UNAUTHORIZED,
+            vec![HeaderValue::from_static(REVOKED)],
+            owned([Some("insufficient_claims"), Some("eyJuYmYiOjF9"), None]),
+        ),
+        (
+            StatusCode::FORBIDDEN,
+            vec![HeaderValue::from_static(EXPIRED)],
+            owned([Some("invalid_token"), None, Some("read write")]),
+        ),
+    ];
+    assert_eq!(*said.lock().unwrap(), expected);
 }
 
 #[test]

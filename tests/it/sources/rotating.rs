@@ -157,6 +157,30 @@ impl ArcWake for Count {
     }
 }
 
+/// Else each request that times out while there is no token would leave its task behind.
+#[test]
+fn a_waiter_that_is_cancelled_leaves_nothing_behind() {
+    let source = RotatingToken::empty();
+    let staying = Arc::new(Count::default());
+    let mut stays = source.token();
+    let polled = Pin::new(&mut stays).poll(&mut Context::from_waker(&waker(Arc::clone(&staying))));
+    assert!(polled.is_pending());
+    assert_eq!(Arc::strong_count(&staying), 2, "its waker is kept");
+    for _ in 0..1_000 {
+        let leaving = Arc::new(Count::default());
+        let mut leaves = source.token();
+        let polled =
+            Pin::new(&mut leaves).poll(&mut Context::from_waker(&waker(Arc::clone(&leaving))));
+        assert!(polled.is_pending());
+        assert_eq!(Arc::strong_count(&leaving), 2, "its waker is kept");
+        drop(leaves);
+        assert_eq!(Arc::strong_count(&leaving), 1, "its waker is dropped");
+    }
+    source.rotate(token("first"));
+    assert_eq!(staying.0.load(Ordering::SeqCst), 1);
+    assert_eq!(Arc::strong_count(&staying), 1, "woken, its waker is gone");
+}
+
 #[test]
 fn a_rotation_between_the_ask_and_the_first_poll_is_seen() {
     let source = RotatingToken::empty();

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, btree_map::OccupiedEntry},
     fmt,
     future::Future,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -42,6 +43,45 @@ struct State {
 struct Task {
     future: BoxFuture<'static, ()>,
     woken: Arc<Flag>,
+}
+
+/// A timer that wakes nobody any more once it is dropped, as those of real runtimes.
+struct Sleep {
+    clock: VirtualTime,
+    end: Duration,
+    id: Option<u64>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let mut state = this.clock.shared.state.lock().unwrap();
+        if state.elapsed >= this.end {
+            return Poll::Ready(());
+        }
+        let next = state.next_timer;
+        state.next_timer += 1;
+        let id = *this.id.get_or_insert(next);
+        let waker = cx.waker().clone();
+        let before = state.timers.insert((this.end, id), waker);
+        drop(state);
+        drop(before);
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let mut state = self.clock.shared.state.lock().unwrap();
+            let waker = state.timers.remove(&(self.end, id));
+            drop(state);
+            // May be the last holder of a task that has timers of its own.
+            drop(waker);
+        }
+    }
 }
 
 struct Flag(AtomicBool);
@@ -180,19 +220,10 @@ impl Runtime for VirtualTime {
         if !self.background {
             return std::future::pending().boxed();
         }
-        let clock = self.clone();
         let end = self.elapsed() + duration;
-        std::future::poll_fn(move |cx| {
-            let mut state = clock.shared.state.lock().unwrap();
-            if state.elapsed >= end {
-                return Poll::Ready(());
-            }
-            let id = state.next_timer;
-            state.next_timer += 1;
-            state.timers.insert((end, id), cx.waker().clone());
-            Poll::Pending
-        })
-        .boxed()
+        let clock = self.clone();
+        let id = None;
+        Sleep { clock, end, id }.boxed()
     }
 
     fn now(&self) -> Instant {

@@ -272,6 +272,30 @@ fn a_monotonic_clock_that_goes_back_ends_no_wait_late_and_no_service() {
     }
 }
 
+/// Else each reading that is a moment old would end the token's time anew.
+#[test]
+fn after_a_clock_has_gone_back_it_is_the_clock_to_go_by() {
+    let mut bench = Bench::empty();
+    bench.pass(10 * DAY);
+    let fetch = Bench::waits(bench.ask());
+    bench.now.monotonic -= DAY;
+    bench.fetched(fetch, 1, HOUR);
+    // As old as a reading may be.
+    bench.now.monotonic -= 10 * SECOND;
+    let until = bench.after(SECOND);
+    assert_eq!(bench.ask(), Bench::good(1, until, None));
+}
+
+#[test]
+fn a_clock_that_goes_back_to_when_the_token_came_finds_a_new_token() {
+    let mut bench = Bench::with_one_hour();
+    bench.pass(MINUTE);
+    bench.ask();
+    bench.now.monotonic -= MINUTE;
+    let until = bench.after(SECOND);
+    assert_eq!(bench.ask(), Bench::good(1, until, None));
+}
+
 #[test]
 fn a_clock_reading_that_is_a_moment_old_changes_nothing() {
     let mut bench = Bench::with_one_hour();

@@ -37,6 +37,18 @@ fn after_a_loss_no_request_waits_while_no_refresh_is_due() {
     assert!(matches!(bench.ask(), Answer::Serve { fetch: None, .. }));
 }
 
+/// The time limit ends a fetch for its waiters. Its task may be dropped later.
+#[test]
+fn a_fetch_that_is_lost_after_it_failed_makes_no_request_wait() {
+    let mut bench = Bench::with_one_hour();
+    bench.pass(48 * MINUTE);
+    let fetch = Bench::ahead(bench.ask());
+    bench.failed(fetch);
+    bench.machine.lost(fetch);
+    bench.pass(SECOND);
+    Bench::ahead(bench.ask());
+}
+
 #[test]
 fn after_a_loss_a_fetch_that_hangs_holds_requests_up_for_five_seconds_at_most() {
     let mut bench = Bench::with_one_hour();

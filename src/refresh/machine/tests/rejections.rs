@@ -115,6 +115,42 @@ fn a_rejected_token_is_not_served_past_its_time_even_while_throttled() {
     assert_eq!(bench.usable(), None);
 }
 
+/// As between two tests with paused time that share a source.
+#[test]
+fn a_clock_that_goes_back_makes_no_request_wait_longer_for_a_replacement() {
+    let mut bench = Bench::empty();
+    bench.pass(10 * DAY);
+    bench.hold(1, HOUR);
+    let fetch = Bench::waits(bench.ask_rejected());
+    bench.now.monotonic -= DAY;
+    let until = bench.after(5 * SECOND);
+    assert_eq!(bench.ask_rejected(), Answer::Wait { fetch, until });
+}
+
+#[test]
+fn a_clock_that_goes_back_makes_no_interval_between_replacements_longer() {
+    let mut bench = Bench::empty();
+    bench.pass(10 * DAY);
+    bench.hold(1, HOUR);
+    for token in [2, 3] {
+        let fetch = Bench::waits(bench.ask_rejected());
+        bench.fetched(fetch, token, HOUR);
+    }
+    let lost = bench.refresh();
+    bench.machine.lost(lost);
+    bench.now.monotonic -= DAY;
+    // What a lost fetch brings does not begin the interval anew.
+    let hour = Some(HOUR);
+    let arrival = bench
+        .machine
+        .fetched(bench.now, lost, 4, hour, |_| true, 0.0);
+    assert_eq!(arrival.0, Arrival::Late { held: true });
+    let until = bench.after(SECOND);
+    assert_eq!(bench.ask_rejected(), Bench::again(4, until));
+    bench.pass(10 * SECOND);
+    Bench::waits(bench.ask_rejected());
+}
+
 #[test]
 fn a_rejection_while_a_refresh_is_under_way_joins_it() {
     let mut bench = Bench::with_one_hour();

@@ -1,0 +1,133 @@
+//! The token of one request, in place of the layer's: [`UseToken`].
+
+use std::{fmt, sync::Arc};
+
+use http::{Extensions, HeaderName, header::AUTHORIZATION};
+
+use crate::source::TokenSource;
+
+/// Request extension: another token for this request only, or none.
+///
+/// The rules of the layer stay as they are: for origins, plaintext, rejection and retry. Only
+/// [`keep_existing`](crate::BearerAuthLayer::keep_existing) and
+/// [`anonymous_if_absent`](crate::BearerAuthLayer::anonymous_if_absent) have no effect: the request
+/// says what it wants. A server that rejects the token marks that token, and a retry asks the
+/// request's own source.
+///
+/// The extension goes through whatever passes requests on, such as a `BoxCloneService` or a
+/// `Buffer`. In a `reqwest_middleware` stack, it goes `with_extension` on the request.
+///
+/// ```
+/// use http::Request;
+/// use tower_bearer::{BearerToken, UseToken};
+///
+/// # let tenant = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
+/// // A request that no token is for, such as a login.
+/// let mut login = Request::post("https://api.example.com/login").body(())?;
+/// login.extensions_mut().insert(UseToken::none());
+///
+/// // A request in the name of a tenant. A token is the simplest source.
+/// let mut request = Request::get("https://api.example.com/whoami").body(())?;
+/// request.extensions_mut().insert(UseToken::new(tenant));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Many tenants
+///
+/// Keep one source for each tenant, so that all requests of a tenant share its fetches and its
+/// rejections. A source that is forgotten wipes its token with the last request that uses it. Here,
+/// the sources that were not used lately go first:
+///
+/// ```
+/// use std::{collections::HashMap, sync::{Arc, Mutex}, time::{Duration, Instant}};
+/// use tower_bearer::{BearerToken, BoxError, RefreshingToken, TokenSource, UseToken};
+///
+/// #[derive(Default)]
+/// struct Tenants(Mutex<HashMap<String, (Arc<dyn TokenSource>, Instant)>>);
+///
+/// impl Tenants {
+///     const IDLE: Duration = Duration::from_secs(15 * 60);
+///
+///     fn token_of(&self, tenant: &str) -> UseToken {
+///         let now = Instant::now();
+///         let mut tenants = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+///         tenants.retain(|name, (_, used)| name == tenant || now - *used < Self::IDLE);
+///         let (source, used) = tenants.entry(tenant.to_owned()).or_insert_with(|| {
+///             let tenant = tenant.to_owned();
+///             (Arc::new(RefreshingToken::new(move || fetch(tenant.clone()))), now)
+///         });
+///         *used = now;
+///         UseToken::new(Arc::clone(source))
+///     }
+/// }
+///
+/// async fn fetch(tenant: String) -> Result<BearerToken, BoxError> {
+///     # let _ = tenant;
+///     // yours: ask the token endpoint for a token of this tenant
+///     # Ok(BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?)
+/// }
+/// # let tenants = Tenants::default();
+/// # let _ = (tenants.token_of("one"), tenants.token_of("two"));
+/// # assert_eq!(tenants.0.lock().unwrap().len(), 2);
+/// ```
+///
+/// # Cost
+///
+/// A request without extensions pays one look at an empty map. A request with `UseToken` allocates
+/// the settings by which its response is read, if rejected requests are to be retried.
+#[derive(Clone)]
+pub struct UseToken {
+    source: Option<Arc<dyn TokenSource>>,
+    header: HeaderName,
+}
+
+impl UseToken {
+    /// The request goes out as it is. Its own header is kept, and the layer refuses nothing and marks
+    /// nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            source: None,
+            header: AUTHORIZATION,
+        }
+    }
+
+    /// The request takes its token from `source`: a [`BearerToken`](crate::BearerToken), or a source
+    /// that many requests share as an `Arc`.
+    pub fn new(source: impl TokenSource + 'static) -> Self {
+        Self {
+            source: Some(Arc::new(source)),
+            header: AUTHORIZATION,
+        }
+    }
+
+    /// Speaks to the layer that puts its token under this
+    /// [header](crate::BearerAuthLayer::header_name), not to the layer for `Authorization`.
+    #[must_use]
+    pub fn under(mut self, header: HeaderName) -> Self {
+        self.header = header;
+        self
+    }
+
+    /// What a request says to the layer whose token goes under `header`.
+    #[inline]
+    pub(crate) fn of<'a>(extensions: &'a Extensions, header: &HeaderName) -> Option<&'a Self> {
+        extensions
+            .get::<Self>()
+            .filter(|chosen| chosen.header == header)
+    }
+
+    /// The request's own source, if it wants a token.
+    pub(crate) fn source(&self) -> Option<&Arc<dyn TokenSource>> {
+        self.source.as_ref()
+    }
+}
+
+impl fmt::Debug for UseToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UseToken")
+            .field("has_source", &self.source.is_some())
+            .field("header", &self.header)
+            .finish()
+    }
+}

@@ -1,0 +1,253 @@
+//! What a request may say for itself: its own token, no token, or none if there is none.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use http::{
+    HeaderName, HeaderValue, StatusCode,
+    header::{AUTHORIZATION, PROXY_AUTHORIZATION},
+};
+use tower::{BoxError, Layer, ServiceExt, util::BoxCloneService};
+use tower_bearer::{
+    BearerAuthLayer, ErrorKind, RotatingToken, SourceError, SourceErrorKind, StaticToken,
+    TokenFuture, TokenSource, UseToken,
+};
+
+use crate::support::{
+    Asking, Counting, Manual, Req, Server, Task, get, ours, retrying::URL, send, status, token,
+    values,
+};
+
+fn with(chosen: UseToken) -> Req {
+    let mut request = get(URL);
+    request.extensions_mut().insert(chosen);
+    request
+}
+
+fn absent() -> impl TokenSource {
+    Asking(|| TokenFuture::ready(Err(SourceError::new(SourceErrorKind::Absent, "none"))))
+}
+
+fn authorizations(requests: &[Req]) -> Vec<Vec<String>> {
+    let all = requests.iter();
+    all.map(|request| values(request, "authorization"))
+        .collect()
+}
+
+#[test]
+fn one_request_of_many_goes_without_a_token() {
+    let server = Server::ok();
+    let source = Arc::new(Counting::new(StaticToken::new(token("ours"))));
+    let mut service = BearerAuthLayer::new(Arc::clone(&source)).layer(server.clone());
+    for request in [get(URL), with(UseToken::none()), get(URL)] {
+        send(&mut service, request).unwrap();
+    }
+    let ours = vec!["Bearer ours".to_owned()];
+    assert_eq!(authorizations(&server.seen()), [ours.clone(), vec![], ours]);
+    assert_eq!(source.asked(), 2);
+}
+
+#[test]
+fn a_request_that_wants_no_token_keeps_its_own_header_and_is_never_refused() {
+    let server = Server::answering(|_| status(StatusCode::UNAUTHORIZED));
+    let ours = token("ours");
+    let mut service = BearerAuthLayer::new(ours.clone()).layer(server.clone());
+    let mut request = get("http://api.example.com/");
+    request.extensions_mut().insert(UseToken::none());
+    let basic = HeaderValue::from_static("Basic dTpw");
+    request.headers_mut().insert(AUTHORIZATION, basic);
+    send(&mut service, request).unwrap();
+    assert_eq!(server.authorizations(), ["Basic dTpw"]);
+    assert!(!ours.is_rejected(), "the 401 is not about our token");
+}
+
+#[test]
+fn a_request_may_bring_its_own_source_under_the_rules_of_the_layer() {
+    let server = Server::ok();
+    let layer = BearerAuthLayer::new(StaticToken::new(token("ours")))
+        .for_origin("https://api.example.com")
+        .unwrap()
+        .for_origin("http://plain.example.com")
+        .unwrap();
+    let mut service = layer.layer(server.clone());
+    send(&mut service, with(UseToken::new(token("tenant")))).unwrap();
+    let mut elsewhere = get("https://other.example.com/");
+    elsewhere
+        .extensions_mut()
+        .insert(UseToken::new(token("tenant")));
+    send(&mut service, elsewhere).unwrap();
+    assert_eq!(
+        authorizations(&server.seen()),
+        [vec!["Bearer tenant".to_owned()], vec![]]
+    );
+
+    let tenant = Arc::new(Counting::new(token("tenant")));
+    let mut plain = get("http://api.example.com/");
+    plain
+        .extensions_mut()
+        .insert(UseToken::new(Arc::clone(&tenant)));
+    let mut service = BearerAuthLayer::new(StaticToken::new(token("ours"))).layer(server.clone());
+    let error = send(&mut service, plain).unwrap_err();
+    assert_eq!(ours(&error).kind(), ErrorKind::InsecureTransport);
+    assert_eq!(tenant.asked(), 0);
+}
+
+#[test]
+fn a_rejected_token_of_a_tenant_is_marked_and_no_other() {
+    let server = Server::answering(|_| status(StatusCode::UNAUTHORIZED));
+    let (our, tenant) = (token("ours"), token("tenant"));
+    let mut service = BearerAuthLayer::new(our.clone()).layer(server);
+    send(&mut service, with(UseToken::new(tenant.clone()))).unwrap();
+    assert!(tenant.is_rejected());
+    assert!(!our.is_rejected());
+}
+
+#[test]
+fn the_extension_wins_over_keep_existing_and_anonymous_if_absent() {
+    let server = Server::ok();
+    let layer = BearerAuthLayer::new(StaticToken::new(token("ours")))
+        .keep_existing()
+        .anonymous_if_absent();
+    let mut service = layer.layer(server.clone());
+    let mut request = with(UseToken::new(token("tenant")));
+    let theirs = HeaderValue::from_static("Bearer theirs");
+    request.headers_mut().insert(AUTHORIZATION, theirs);
+    send(&mut service, request).unwrap();
+    assert_eq!(server.authorizations(), ["Bearer tenant"]);
+    let error = send(&mut service, with(UseToken::new(absent()))).unwrap_err();
+    assert_eq!(ours(&error).kind(), ErrorKind::NoToken);
+
+    // Also if the tenant's source has to wait before it says so.
+    let source = Manual::default();
+    let request = with(UseToken::new(source.clone()));
+    let mut request = Task::new(service.clone().oneshot(request));
+    assert!(request.poll().is_pending());
+    source.answer(Err(SourceError::new(SourceErrorKind::Absent, "none")));
+    let error = request.finish().unwrap_err();
+    assert_eq!(ours(&error).kind(), ErrorKind::NoToken);
+}
+
+#[test]
+fn a_proxys_layer_does_not_take_the_token_of_a_tenant() {
+    let server = Server::ok();
+    let proxy =
+        BearerAuthLayer::new(StaticToken::new(token("proxy"))).header_name(PROXY_AUTHORIZATION);
+    let origin = BearerAuthLayer::new(StaticToken::new(token("ours")));
+    for proxy_first in [false, true] {
+        let service: BoxCloneService<Req, _, BoxError> = if proxy_first {
+            proxy.layer(origin.layer(server.clone())).boxed_clone()
+        } else {
+            origin.layer(proxy.layer(server.clone())).boxed_clone()
+        };
+        let both = |chosen: UseToken| {
+            let request = with(chosen);
+            service.clone().oneshot(request).now_or_never();
+            let request = server.seen().pop().unwrap();
+            (
+                values(&request, "authorization"),
+                values(&request, "proxy-authorization"),
+            )
+        };
+        let of = |text: &str| vec![format!("Bearer {text}")];
+        let tenant = || UseToken::new(token("tenant"));
+        assert_eq!(both(tenant()), (of("tenant"), of("proxy")));
+        let chosen = tenant().under(PROXY_AUTHORIZATION);
+        assert_eq!(both(chosen), (of("ours"), of("tenant")));
+        assert_eq!(both(UseToken::none()), (vec![], of("proxy")));
+        let chosen = UseToken::none().under(PROXY_AUTHORIZATION);
+        assert_eq!(both(chosen), (of("ours"), vec![]));
+    }
+}
+
+#[test]
+fn a_tenants_token_goes_through_a_boxed_service() {
+    let server = Server::ok();
+    let mut service = BearerAuthLayer::new(StaticToken::new(token("ours")))
+        .layer(server.clone())
+        .boxed_clone();
+    send(&mut service, with(UseToken::new(token("tenant")))).unwrap();
+    assert_eq!(server.authorizations(), ["Bearer tenant"]);
+}
+
+#[test]
+fn a_tenants_source_that_has_to_wait_holds_up_its_request_only() {
+    let server = Server::ok();
+    let service = BearerAuthLayer::new(StaticToken::new(token("ours"))).layer(server.clone());
+    let source = Manual::default();
+    let chosen = UseToken::new(source.clone());
+    let mut tenant = Task::new(service.clone().oneshot(with(chosen)));
+    assert!(tenant.poll().is_pending());
+    send(&mut service.clone(), get(URL)).unwrap();
+    source.answer(Ok(token("tenant")));
+    tenant.finish().unwrap();
+    assert_eq!(server.authorizations(), ["Bearer ours", "Bearer tenant"]);
+}
+
+#[test]
+fn a_request_goes_without_a_token_if_the_source_is_absent_and_the_layer_lets_it() {
+    for waits in [false, true] {
+        let server = Server::answering(|_| status(StatusCode::UNAUTHORIZED));
+        let source = Asking(move || {
+            let error = Err(SourceError::new(SourceErrorKind::Absent, "none"));
+            if waits {
+                TokenFuture::boxed(async { error })
+            } else {
+                TokenFuture::ready(error)
+            }
+        });
+        let layer = BearerAuthLayer::new(source).anonymous_if_absent();
+        let response = send(&mut layer.layer(server.clone()), get(URL)).unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(authorizations(&server.seen()), [Vec::<String>::new()]);
+    }
+}
+
+#[test]
+fn no_other_error_of_the_source_lets_a_request_go_without_a_token() {
+    for kind in [SourceErrorKind::Failed, SourceErrorKind::Invalid] {
+        for waits in [false, true] {
+            let server = Server::ok();
+            let source = Asking(move || {
+                let error = Err(SourceError::new(kind, "none"));
+                if waits {
+                    TokenFuture::boxed(async { error })
+                } else {
+                    TokenFuture::ready(error)
+                }
+            });
+            let layer = BearerAuthLayer::new(source).anonymous_if_absent();
+            let error = send(&mut layer.layer(server.clone()), get(URL)).unwrap_err();
+            assert_eq!(ours(&error).kind(), ErrorKind::NoToken);
+            assert_eq!(server.seen().len(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_request_with_a_source_of_its_own_takes_a_mark_off_when_it_succeeds() {
+    let tenant = token("tenant");
+    tenant.reject();
+    let mut service = BearerAuthLayer::new(StaticToken::new(token("ours"))).layer(Server::ok());
+    send(&mut service, with(UseToken::new(tenant.clone()))).unwrap();
+    assert!(!tenant.is_rejected());
+}
+
+#[test]
+fn debug_of_the_extension_shows_no_token() {
+    let chosen = UseToken::new(token("tenant")).under(HeaderName::from_static("x-key"));
+    let debug = format!("{chosen:?}");
+    assert_eq!(debug, r#"UseToken { has_source: true, header: "x-key" }"#);
+    assert!(format!("{:?}", UseToken::none()).contains("false"));
+}
+
+#[test]
+fn a_rotating_source_of_a_tenant_gives_the_token_of_its_time() {
+    let server = Server::ok();
+    let mut service = BearerAuthLayer::new(StaticToken::new(token("ours"))).layer(server.clone());
+    let tenant = RotatingToken::new(token("first"));
+    let chosen = UseToken::new(tenant.clone());
+    send(&mut service, with(chosen.clone())).unwrap();
+    tenant.rotate(token("second"));
+    send(&mut service, with(chosen)).unwrap();
+    assert_eq!(server.authorizations(), ["Bearer first", "Bearer second"]);
+}

@@ -1,0 +1,222 @@
+//! Runtimes of a user's own: with a coarse clock that lags, and with a place to run things only now
+//! and then.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use tower_bearer::{Runtime, TokenSource};
+
+use crate::{
+    sources::refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, number_of, one_hour, waiting},
+    support::virtual_time::VirtualTime,
+};
+
+const MILLI: Duration = Duration::from_millis(1);
+const NANO: Duration = Duration::from_nanos(1);
+/// What `Runtime::coarse_now` may lag.
+const LAG: Duration = Duration::from_millis(20);
+
+/// Virtual time whose coarse clock is as far behind as it may be.
+#[derive(Clone, Debug)]
+struct Lagging(VirtualTime);
+
+impl Runtime for Lagging {
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> Result<(), BoxFuture<'static, ()>> {
+        self.0.spawn(task)
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.0.sleep(duration)
+    }
+
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    fn coarse_now(&self) -> Instant {
+        self.0.now() - LAG
+    }
+
+    fn system_now(&self) -> SystemTime {
+        self.0.system_now()
+    }
+}
+
+#[test]
+fn a_coarse_clock_that_lags_serves_no_token_past_its_end() {
+    // A fast path was published shortly before the end, or longer before.
+    for before in [NANO, MILLI, LAG, 21 * MILLI, 500 * MILLI] {
+        let endpoint = Endpoint::new(|| Script::Hang);
+        endpoint.script([one_hour()]);
+        let source = endpoint
+            .builder()
+            .refresh_jitter(0.0)
+            .startup_jitter(0.0)
+            .runtime(Lagging(endpoint.time.clone()))
+            .build();
+        endpoint.time.block_on(source.token()).unwrap();
+        // Service ends ten seconds before the token does.
+        endpoint.time.advance(HOUR - 10 * SECOND - before);
+        for _ in 0..2 {
+            let token = source.token().now_or_never().expect("it is good");
+            assert_eq!(number_of(&token.unwrap()), 1, "{before:?}");
+        }
+        endpoint.time.advance(before);
+        assert!(source.token().now_or_never().is_none(), "{before:?}");
+    }
+}
+
+#[test]
+fn a_coarse_clock_that_lags_notices_that_a_refresh_is_due() {
+    let endpoint = Endpoint::new(one_hour);
+    let source = endpoint
+        .builder()
+        .refresh_jitter(0.0)
+        .startup_jitter(0.0)
+        .runtime(Lagging(endpoint.time.clone()))
+        .build();
+    endpoint.time.block_on(source.token()).unwrap();
+    let due = HOUR - 10 * SECOND - 12 * MINUTE;
+    endpoint.time.advance(due - NANO);
+    source.token().now_or_never().unwrap().unwrap();
+    endpoint.time.run();
+    assert_eq!(endpoint.fetches(), 1);
+    endpoint.time.advance(NANO);
+    source.token().now_or_never().unwrap().unwrap();
+    endpoint.time.run();
+    assert_eq!(endpoint.fetches(), 2);
+}
+
+/// Takes tasks and has timers only while it is open, as tokio does only within a runtime.
+#[derive(Clone, Debug)]
+struct Opened {
+    time: VirtualTime,
+    open: Arc<AtomicBool>,
+    /// Has timers in any case.
+    timers: bool,
+}
+
+impl Opened {
+    fn new(time: &VirtualTime) -> Self {
+        Self {
+            time: time.clone(),
+            open: Arc::default(),
+            timers: false,
+        }
+    }
+
+    fn open(&self) {
+        self.open.store(true, Ordering::SeqCst);
+    }
+
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::SeqCst)
+    }
+}
+
+impl Runtime for Opened {
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> Result<(), BoxFuture<'static, ()>> {
+        if self.is_open() {
+            self.time.spawn(task)
+        } else {
+            Err(task)
+        }
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        if self.timers || self.is_open() {
+            self.time.sleep(duration)
+        } else {
+            std::future::pending().boxed()
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.time.now()
+    }
+
+    fn system_now(&self) -> SystemTime {
+        self.time.system_now()
+    }
+}
+
+/// Its timers are made anew there: without signs of life a waiter would take it for lost, and begin
+/// a second fetch beside it.
+#[test]
+fn a_fetch_begun_outside_the_runtime_goes_on_inside_and_shows_signs_of_life() {
+    let endpoint = Endpoint::new(one_hour);
+    endpoint.script([Script::Slow(25 * SECOND)]);
+    let runtime = Opened::new(&endpoint.time);
+    let source = endpoint.builder().runtime(runtime.clone()).build();
+    let outside = waiting(&source);
+    assert_eq!(endpoint.fetches(), 1, "a caller polls it");
+    runtime.open();
+    let inside = waiting(&source);
+    assert_eq!(endpoint.time.tasks(), 1, "the runtime has it");
+    let inside = run_to_end(&endpoint.time, inside, 25 * SECOND);
+    assert_eq!(number_of(&inside.unwrap()), 1);
+    assert_eq!(number_of(&endpoint.time.block_on(outside).unwrap()), 1);
+    assert_eq!(endpoint.fetches(), 1);
+}
+
+#[test]
+fn a_fetch_begun_outside_the_runtime_has_its_time_limit_from_its_beginning() {
+    let endpoint = Endpoint::new(one_hour);
+    endpoint.script([Script::Hang]);
+    let runtime = Opened::new(&endpoint.time);
+    let source = endpoint.builder().runtime(runtime.clone()).build();
+    let outside = waiting(&source);
+    endpoint.time.advance(20 * SECOND);
+    runtime.open();
+    let inside = waiting(&source);
+    assert_eq!(endpoint.time.tasks(), 1, "the runtime has it");
+    // Nobody waits any more, and the task ends all the same.
+    drop((inside, outside));
+    endpoint.time.advance(10 * SECOND - NANO);
+    assert_eq!(endpoint.time.tasks(), 1);
+    endpoint.time.advance(NANO);
+    endpoint.time.run();
+    assert_eq!(endpoint.time.tasks(), 0, "a task that never ends");
+    assert_eq!(source.status().failures(), 1);
+}
+
+/// Polls a caller each second, as its own timers and the fetch have it.
+fn run_to_end<F: Future + Unpin>(time: &VirtualTime, mut future: F, most: Duration) -> F::Output {
+    let end = time.now() + most;
+    while time.now() < end {
+        time.advance(SECOND);
+        if let Some(output) = (&mut future).now_or_never() {
+            return output;
+        }
+    }
+    panic!("it still waits");
+}
+
+/// With timers, and with nothing to run a task on.
+#[test]
+fn a_fetch_that_its_waiters_poll_is_not_lost_however_often_and_however_rarely_they_do() {
+    for every in [100 * MILLI, SECOND, 5 * SECOND] {
+        let endpoint = Endpoint::new(one_hour);
+        endpoint.script([Script::Slow(25 * SECOND)]);
+        let runtime = Opened {
+            timers: true,
+            ..Opened::new(&endpoint.time)
+        };
+        let source = endpoint.builder().runtime(runtime).build();
+        let mut caller = waiting(&source);
+        let end = endpoint.time.now() + 25 * SECOND;
+        while endpoint.time.now() < end {
+            assert!((&mut caller).now_or_never().is_none(), "{every:?}");
+            endpoint.time.advance(every);
+        }
+        let token = (&mut caller).now_or_never().expect("the fetch has ended");
+        assert_eq!(number_of(&token.unwrap()), 1, "{every:?}");
+        assert_eq!(endpoint.fetches(), 1, "{every:?}");
+    }
+}
