@@ -313,18 +313,18 @@ impl TokenRequest {
     /// for what a server's challenge names:
     ///
     /// ```
-    /// # use tower_bearer::{BearerToken, Rejection, RefreshingToken, SourceError, TokenRequest};
-    /// # fn scope_in(rejection: &Rejection) -> Option<String> { None }
+    /// # use tower_bearer::{BearerToken, RefreshingToken, TokenRequest};
     /// # fn example<S, B>(request: TokenRequest, http_client: S)
     /// # where
     /// #     S: tower::Service<http::Request<B>, Response = http::Response<String>> + Clone + Send + 'static,
     /// #     S::Error: Into<tower::BoxError>, S::Future: Send, B: From<bytes::Bytes> + 'static {
     /// let source = RefreshingToken::renewing(move |previous: Option<BearerToken>| {
-    ///     let rejection = previous.and_then(|token| token.rejection());
-    ///     let request = match rejection.as_ref().and_then(scope_in) {
-    ///         Some(scope) => request.clone().scope(&scope),
-    ///         None => request.clone(),
-    ///     };
+    ///     let mut request = request.clone();
+    ///     if let Some(rejection) = previous.and_then(|token| token.rejection()) {
+    ///         if let Some(scope) = rejection.parameter("scope") {
+    ///             request = request.scope(&scope);
+    ///         }
+    ///     }
     ///     request.fetch(http_client.clone())
     /// });
     /// # }

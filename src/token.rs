@@ -230,24 +230,6 @@ impl BearerToken {
         self.inner.header.clone()
     }
 
-    /// The text of the token, without `Bearer `: for a protocol that takes the token elsewhere than in a
-    /// header, or for an HTTP client that makes its header itself. What you copy from it is not wiped.
-    ///
-    /// ```
-    /// use tower_bearer::BearerToken;
-    ///
-    /// let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
-    /// assert_eq!(token.expose_secret(), "7Fjfp0ZBr1KtDRbnfVdmIw");
-    /// # Ok::<(), tower_bearer::InvalidToken>(())
-    /// ```
-    #[must_use]
-    pub fn expose_secret(&self) -> &str {
-        let text = self.inner.header.to_str().ok();
-        let token = text.and_then(|text| text.get(SCHEME.len()..));
-        // Not reached: a token is visible ASCII.
-        token.unwrap_or_default()
-    }
-
     /// The token without its scheme, as sensitive and as wiped as [`header_value`](Self::header_value).
     pub(crate) fn bare_header_value(&self) -> HeaderValue {
         self.inner.bare.header_value(&self.inner.header)

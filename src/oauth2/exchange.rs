@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes};
 use http::{
-    Request, Response,
+    HeaderValue, Request, Response,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body::Body;
@@ -71,7 +71,7 @@ where
     }
     let token = answer.token(&secrets);
     for (name, value) in &sent {
-        if let Sent::Token(token) = value {
+        if let Sent::Token(token, _) = value {
             if answer.blames(*name == CLIENT_ASSERTION) {
                 token.reject();
             }
@@ -83,7 +83,7 @@ where
 /// The value of a parameter, got for one request.
 enum Sent<'a> {
     Text(&'a str),
-    Token(BearerToken),
+    Token(BearerToken, HeaderValue),
     Refresh(&'a Rotation, RefreshToken),
 }
 
@@ -91,7 +91,11 @@ impl<'a> Sent<'a> {
     async fn new(value: &'a Value) -> Result<Self, SourceError> {
         Ok(match value {
             Value::Text(text) => Self::Text(text),
-            Value::Token(source) => Self::Token(source.token().await?),
+            Value::Token(source) => {
+                let token = source.token().await?;
+                let text = token.bare_header_value();
+                Self::Token(token, text)
+            }
             Value::Refresh(rotation) => Self::Refresh(rotation, rotation.current().await?),
         })
     }
@@ -99,7 +103,8 @@ impl<'a> Sent<'a> {
     fn text(&self) -> &str {
         match self {
             Self::Text(text) => text,
-            Self::Token(token) => token.expose_secret(),
+            // Not reached: a token is visible ASCII.
+            Self::Token(_, text) => text.to_str().unwrap_or_default(),
             Self::Refresh(_, token) => token,
         }
     }
