@@ -85,7 +85,7 @@ use crate::{
 ///
 /// # Not here
 ///
-/// Discovery, flows with a user and a browser, PKCE, DPoP and signing: the crates `huskarl` and `oauth2`
+/// Discovery, flows with a user and a browser, PKCE, `DPoP` and signing: the crates `huskarl` and `oauth2`
 /// have them, and their result can be what the function of a `RefreshingToken` returns.
 #[derive(Clone)]
 pub struct TokenRequest {
@@ -297,13 +297,10 @@ impl TokenRequest {
     /// [`source_fn`](crate::source_fn) that fetches for each request.
     pub fn over<S, B, R>(self, http: S) -> impl Fn() -> TokenFuture + Clone + Send + 'static
     where
-        S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
+        S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>, Future: Send>,
+        S: Clone + Send + 'static,
         B: From<Bytes> + 'static,
-        R: Body + Send + 'static,
-        R::Data: Send,
-        R::Error: Into<BoxError>,
+        R: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
         let request = Arc::new(self);
         move || TokenFuture::boxed(exchange::exchange(Arc::clone(&request), http.clone()))
@@ -331,13 +328,10 @@ impl TokenRequest {
     /// ```
     pub fn fetch<S, B, R>(self, http: S) -> TokenFuture
     where
-        S: Service<Request<B>, Response = Response<R>> + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
+        S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>, Future: Send>,
+        S: Send + 'static,
         B: From<Bytes> + 'static,
-        R: Body + Send + 'static,
-        R::Data: Send,
-        R::Error: Into<BoxError>,
+        R: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
         TokenFuture::boxed(exchange::exchange(Arc::new(self), http))
     }

@@ -36,11 +36,9 @@ pub(super) async fn exchange<S, B, R>(
     mut http: S,
 ) -> Result<BearerToken, SourceError>
 where
-    S: Service<Request<B>, Response = Response<R>>,
-    S::Error: Into<BoxError>,
+    S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>>,
     B: From<Bytes>,
-    R: Body,
-    R::Error: Into<BoxError>,
+    R: Body<Error: Into<BoxError>>,
 {
     let mut sent = Vec::with_capacity(request.params.len());
     for (name, value) in &request.params {
@@ -71,10 +69,13 @@ where
     }
     let token = answer.token(&secrets);
     for (name, value) in &sent {
-        if let Sent::Token(token, _) = value {
-            if answer.blames(*name == CLIENT_ASSERTION) {
-                token.reject();
-            }
+        let is_blamed = match *name {
+            CLIENT_ASSERTION => answer.has_code(&["invalid_client"]),
+            _ => answer.has_code(&["invalid_grant", "invalid_request"]),
+        };
+        match value {
+            Sent::Token(token, _) if is_blamed => token.reject(),
+            _ => {}
         }
     }
     token
@@ -142,10 +143,7 @@ impl TokenRequest {
 
 /// Reads a body into one buffer that does not grow. Each frame counts as a byte at least, so that a body
 /// of endless frames with nothing in them ends as well.
-async fn read<R: Body>(body: R) -> Result<Zeroizing<Vec<u8>>, SourceError>
-where
-    R::Error: Into<BoxError>,
-{
+async fn read(body: impl Body<Error: Into<BoxError>>) -> Result<Zeroizing<Vec<u8>>, SourceError> {
     let mut body = pin!(body);
     let mut buffer = Zeroizing::new(Vec::with_capacity(MAX_BODY_LEN));
     let mut left = MAX_BODY_LEN;

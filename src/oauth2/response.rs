@@ -86,16 +86,7 @@ impl<'a> Answer<'a> {
         self.members.as_ref()?.string(name).ok().flatten()
     }
 
-    /// Whether the server blames the assertion of the client, or else the subject.
-    pub(super) fn blames(&self, client: bool) -> bool {
-        let blaming: &[_] = match client {
-            true => &["invalid_client"],
-            false => &["invalid_grant", "invalid_request"],
-        };
-        self.has_code(blaming)
-    }
-
-    fn has_code(&self, codes: &[&str]) -> bool {
+    pub(super) fn has_code(&self, codes: &[&str]) -> bool {
         self.member("error")
             .is_some_and(|code| codes.contains(&code.as_str()))
     }

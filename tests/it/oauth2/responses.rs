@@ -293,10 +293,8 @@ proptest! {
         ];
         for body in bodies {
             let Err(error) = judge(status, body) else { continue };
-            let mut shown = format!("{error} {error:?}");
-            if let Some(source) = error.source() {
-                shown.push_str(&format!("{source} {source:?}"));
-            }
+            let source = error.source().map(|source| format!("{source} {source:?}"));
+            let shown = format!("{error} {error:?} {source:?}");
             prop_assert!(!shown.contains(SECRET), "{}", shown);
         }
     }

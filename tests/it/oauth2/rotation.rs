@@ -48,10 +48,8 @@ fn noting(
     move |token: SecretString| {
         let mut told = told.lock().unwrap();
         told.push(token.expose_secret().to_owned());
-        ready(match fails(told.len()) {
-            true => Err(io::Error::other("disk full")),
-            false => Ok(()),
-        })
+        let failure = fails(told.len()).then(|| io::Error::other("disk full"));
+        ready(failure.map_or(Ok(()), Err))
     }
 }
 

@@ -250,10 +250,7 @@ fn a_fetch_that_is_dropped_in_the_hook_leaves_nothing() {
 fn a_subject_that_is_waited_for_leaves_nothing() {
     let (answer, token) = futures::channel::oneshot::channel::<BearerToken>();
     let token = token.shared();
-    let subject = tower_bearer::source_fn(move || {
-        let token = token.clone();
-        async move { token.await }
-    });
+    let subject = tower_bearer::source_fn(move || token.clone());
     let endpoint = Endpoint {
         status: 200,
         body: fill(ANSWERS[0].1, 'e'),
