@@ -27,7 +27,7 @@ use tower_bearer_benches::{
 const LIMITS: [(&str, f64); 6] = [
     ("static", 1.45),
     ("env", 1.45),
-    ("dyn static", 1.50),
+    ("dyn static", 1.55),
     ("rotating", 1.70),
     ("refreshing", 1.95),
     ("file", 1.95),

@@ -1,7 +1,5 @@
 //! The token and the API server of a DNAnexus user or job: [`Dnanexus`].
 
-mod json;
-
 use std::{
     env, fmt,
     path::{Path, PathBuf},
@@ -9,10 +7,10 @@ use std::{
 
 use secrecy::zeroize::Zeroizing;
 
-use self::json::{NotAString, Object};
 use crate::{
     error::{SourceError, SourceErrorKind},
     layer::BearerAuthLayer,
+    secret_json::{NotAString, Object},
     secret_text::{read_text, variable},
     source::{TokenFuture, TokenSource},
     sources::StaticToken,

@@ -56,6 +56,7 @@
 //! | other code, which pushes a new token when it has one | [`RotatingToken`] |
 //! | an async function, called ahead of each expiry and when a server says 401 | [`RefreshingToken`] |
 //! | an async function, called for each request | [`source_fn`] |
+//! | an OAuth 2.0 token endpoint | [`RefreshingToken`] over a `TokenRequest` (feature `oauth2`) |
 //! | where the `dx` client of DNAnexus keeps it | `Dnanexus` (feature `dnanexus`) |
 //! | the first of several that has one | [`Chain`], by [`first_of`] |
 //! | anything else | your own [`TokenSource`] |
@@ -133,6 +134,7 @@
 //! |---|---|---|
 //! | `tokio` | yes | `TokioRuntime`, for sources that fetch in the background |
 //! | `dnanexus` | no | `Dnanexus`, the token and the API server of a DNAnexus user or job |
+//! | `oauth2` | no | `TokenRequest`, a fetch from an OAuth 2.0 token endpoint |
 //! | `retry` | no | `RetryRejected`, a policy for Tower's `Retry` |
 //! | `reqwest-middleware` | no | [`BearerAuthLayer`] as a `reqwest_middleware::Middleware` |
 //! | `test-util` | no | for tests: tokio's clock, which `start_paused` and `advance` govern, is the crate's |
@@ -149,6 +151,8 @@ mod dnanexus;
 mod error;
 mod future;
 mod layer;
+#[cfg(feature = "oauth2")]
+mod oauth2;
 mod origin;
 mod refresh;
 mod rejection;
@@ -159,6 +163,8 @@ mod response_rules;
 mod retry;
 mod rules;
 mod runtime;
+#[cfg(any(feature = "dnanexus", feature = "oauth2"))]
+mod secret_json;
 mod secret_text;
 mod service;
 mod source;
@@ -171,6 +177,9 @@ mod use_token;
 #[cfg(feature = "dnanexus")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dnanexus")))]
 pub use crate::dnanexus::Dnanexus;
+#[cfg(feature = "oauth2")]
+#[cfg_attr(docsrs, doc(cfg(feature = "oauth2")))]
+pub use crate::oauth2::TokenRequest;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub use crate::retry::RetryRejected;

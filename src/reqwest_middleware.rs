@@ -225,8 +225,7 @@ impl Sent {
     fn attach(rules: &Rules, headers: &mut HeaderMap, token: BearerToken, to: Url) -> Result<Self> {
         let mark = token.seen_mark();
         let attached = rules.attach(headers, &token);
-        let overwrote =
-            attached.map_err(|_| MiddlewareError::middleware(Error::too_many_headers()))?;
+        let overwrote = attached.map_err(|_| not_sent(Error::too_many_headers()))?;
         Ok(Self {
             token,
             to,

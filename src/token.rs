@@ -112,7 +112,7 @@ impl BearerToken {
             }
             _ => check(text)?,
         }
-        let shared = secret_bytes(text);
+        let shared = secret_bytes(SCHEME, text.as_bytes());
         Ok(Self {
             inner: Arc::new(Inner {
                 header: header_value(shared.clone())?,
@@ -361,18 +361,24 @@ impl Bare {
     }
 }
 
-/// The token after its scheme, in the one buffer that is wiped.
-fn secret_bytes(text: &str) -> Bytes {
+/// A secret after its scheme, in the one buffer that is wiped.
+fn secret_bytes(scheme: &[u8], text: &[u8]) -> Bytes {
     // Sized before it holds the secret: a buffer that grows leaves copies behind.
-    let mut secret = SecretSlice::from(vec![0; SCHEME.len() + text.len()]);
-    let (scheme, token) = secret.expose_secret_mut().split_at_mut(SCHEME.len());
-    scheme.copy_from_slice(SCHEME);
-    token.copy_from_slice(text.as_bytes());
+    let mut secret = SecretSlice::from(vec![0; scheme.len() + text.len()]);
+    let (start, rest) = secret.expose_secret_mut().split_at_mut(scheme.len());
+    start.copy_from_slice(scheme);
+    rest.copy_from_slice(text);
 
     Bytes::from_owner(Owner(secret))
 }
 
-/// The one place that turns a token into a header value.
+/// A secret of another scheme, as sensitive and as wiped as a token.
+#[cfg(feature = "oauth2")]
+pub(crate) fn secret_header(scheme: &[u8], text: &[u8]) -> Result<HeaderValue, InvalidToken> {
+    header_value(secret_bytes(scheme, text))
+}
+
+/// The one place that turns a secret into a header value.
 fn header_value(shared: Bytes) -> Result<HeaderValue, InvalidToken> {
     let mut value = HeaderValue::from_maybe_shared(shared).map_err(|_| InvalidToken {
         reason: Reason::NotAFieldValue,

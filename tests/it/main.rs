@@ -57,6 +57,15 @@ mod sources {
     mod source_error;
 }
 
+/// Tokens from an OAuth 2.0 token endpoint.
+#[cfg(feature = "oauth2")]
+mod oauth2 {
+    mod requests;
+    mod responses;
+    mod rotation;
+    mod transport;
+}
+
 /// What a token is, and that it neither shows nor stays in memory.
 mod secrets {
     mod data;
@@ -65,6 +74,8 @@ mod secrets {
     mod wiping;
     #[cfg(feature = "dnanexus")]
     mod wiping_dnanexus;
+    #[cfg(feature = "oauth2")]
+    mod wiping_oauth2;
 }
 
 /// The layer around HTTP clients, and on executors of any kind.

@@ -14,6 +14,8 @@ mod orders;
 mod redirects;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;
+#[cfg(all(feature = "oauth2", feature = "reqwest-middleware"))]
+mod reqwest_oauth2;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_per_request;
 #[cfg(feature = "reqwest-middleware")]

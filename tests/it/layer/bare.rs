@@ -5,8 +5,7 @@ use tower::Layer;
 use tower_bearer::{BearerAuthLayer, StaticToken};
 
 use crate::support::{
-    Respond, Server, allocator::allocations_in, get, make_ready, retrying::URL, send, status,
-    token, values,
+    Respond, Server, URL, allocator::allocations_in, get, make_ready, send, status, token, values,
 };
 
 const PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");

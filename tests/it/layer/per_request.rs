@@ -14,8 +14,7 @@ use tower_bearer::{
 };
 
 use crate::support::{
-    Asking, Counting, Manual, Req, Server, Task, get, ours, retrying::URL, send, status, token,
-    values,
+    Asking, Counting, Manual, Req, Server, Task, URL, get, ours, send, status, token, values,
 };
 
 fn with(chosen: UseToken) -> Req {

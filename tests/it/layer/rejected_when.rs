@@ -12,7 +12,7 @@ use http::{
 use tower::{Layer, ServiceBuilder, util::MapResponseLayer};
 use tower_bearer::{BearerAuthLayer, StaticToken, rejects_token};
 
-use crate::support::{Res, Server, get, marks, retrying::URL, send, status, token};
+use crate::support::{Res, Server, URL, get, marks, send, status, token};
 
 fn code(code: u16) -> Res {
     status(StatusCode::from_u16(code).unwrap())

@@ -4,7 +4,7 @@ use http::{HeaderName, StatusCode, header::PROXY_AUTHORIZATION};
 use tower::Layer;
 use tower_bearer::{BearerAuthLayer, BearerToken};
 
-use crate::support::{AnyLayer, Server, get, marks, retrying::URL, send, status, token, values};
+use crate::support::{AnyLayer, Server, URL, get, marks, send, status, token, values};
 
 struct Two {
     outer: BearerToken,

@@ -4,6 +4,8 @@
 pub(crate) mod allocator;
 #[cfg(any(feature = "retry", feature = "reqwest-middleware"))]
 pub(crate) mod retrying;
+#[cfg(feature = "oauth2")]
+pub(crate) mod token_endpoint;
 pub(crate) mod virtual_time;
 
 use std::{
@@ -31,6 +33,8 @@ use tower_bearer::{
     BearerAuthLayer, BearerToken, BoxError, Error, SourceError, StaticToken, TokenFuture,
     TokenSource,
 };
+
+pub(crate) const URL: &str = "https://api.example.com/";
 
 pub(crate) type Req = Request<String>;
 pub(crate) type Res = Response<String>;

@@ -8,7 +8,7 @@ use tower_bearer::TokenSource;
 
 use super::{Asking, Req, Res, Server, status, token, values};
 
-pub(crate) const URL: &str = "https://api.example.com/";
+pub(crate) use super::URL;
 
 /// A server that fails a test which retries without end: no test sends ten requests.
 pub(crate) fn answering(answer: impl Fn(&Req) -> Res + Send + Sync + 'static) -> Server {

@@ -1,4 +1,4 @@
-//! Reads the members of a JSON object, and leaves no copy of them: [`Object`].
+//! Reads the members of a JSON object that holds secrets, and leaves no copy of them: [`Object`].
 //!
 //! To resolve escapes, `serde_json` puts strings into a buffer of its own that nobody wipes, and some
 //! of its errors quote the text. So it only finds here where a value ends, which it does without
@@ -31,19 +31,36 @@ impl<'a> Object<'a> {
         end.is_empty().then_some(Self(members))
     }
 
-    /// The text of a member, or `None` if it is `null` or not there. Of two with the same name, the
-    /// last counts, as in Python.
+    /// The text of a member, or `None` if it is `null` or not there.
     pub(crate) fn string(&self, name: &str) -> Result<Option<Zeroizing<String>>, NotAString> {
-        let is_named = |escaped| unescape(escaped).is_some_and(|text| *text == name);
-        let members = self.0.iter().rev();
-        let member = members.copied().find(|(escaped, _)| is_named(escaped));
-        match member.map(|(_, value)| value) {
-            None | Some("null") => Ok(None),
+        match self.value(name) {
+            None => Ok(None),
             Some(value) => unquote(value)
                 .and_then(unescape)
                 .map(Some)
                 .ok_or(NotAString),
         }
+    }
+
+    /// A member that is a number, or a string with a number in it.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn number(&self, name: &str) -> Option<f64> {
+        let value = self.value(name)?;
+        unquote(value).unwrap_or(value).trim().parse().ok()
+    }
+
+    /// Whether there is such a member, and not `null`.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.value(name).is_some()
+    }
+
+    /// Of two members with the same name, the last counts, as in Python.
+    fn value(&self, name: &str) -> Option<&'a str> {
+        let is_named = |escaped| unescape(escaped).is_some_and(|text| *text == name);
+        let mut members = self.0.iter().rev();
+        let (_, value) = members.find(|(escaped, _)| is_named(escaped))?;
+        (*value != "null").then_some(*value)
     }
 }
 

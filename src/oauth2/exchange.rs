@@ -1,0 +1,170 @@
+//! One token request over an HTTP client: what is asked for, sent, read and judged.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+};
+
+use bytes::{Buf, BufMut, Bytes};
+use http::{
+    HeaderValue, Request, Response,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+};
+use http_body::Body;
+use secrecy::zeroize::Zeroizing;
+use tower_service::Service;
+
+use super::{
+    CLIENT_ASSERTION, CLIENT_SECRET, TokenRequest, Value, form,
+    response::Answer,
+    rotation::{RefreshToken, Rotation},
+};
+use crate::{
+    error::{BoxError, SourceError, SourceErrorKind},
+    token::BearerToken,
+};
+
+/// The longest response that is read.
+const MAX_BODY_LEN: usize = 64 * 1024;
+
+/// RFC 7523 §2.2.
+const JWT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+pub(super) async fn exchange<S, B, R>(
+    request: Arc<TokenRequest>,
+    mut http: S,
+) -> Result<BearerToken, SourceError>
+where
+    S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>>,
+    B: From<Bytes>,
+    R: Body<Error: Into<BoxError>>,
+{
+    let mut sent = Vec::with_capacity(request.params.len());
+    for (name, value) in &request.params {
+        sent.push((&**name, Sent::new(value).await?));
+    }
+    let ready = poll_fn(|cx| http.poll_ready(cx)).await;
+    ready.map_err(|error| failed("the token endpoint cannot be asked", error))?;
+    // The form is made at the last moment.
+    let response = http.call(request.to_http(&sent)?);
+    let (parts, body) = response
+        .await
+        .map_err(|error| failed("the token endpoint cannot be reached", error))?
+        .into_parts();
+    let body = match read(body).await {
+        Err(error) if parts.status.is_success() => return Err(error),
+        // The status says enough.
+        body => body.unwrap_or_default(),
+    };
+    let answer = Answer::new(parts.status, &parts.headers, &body);
+    let mut secrets: Vec<_> = request.secret.iter().map(|text| text.as_str()).collect();
+    for (name, value) in &sent {
+        match (value, answer.refresh_token()) {
+            (Sent::Refresh(rotation, old), Some(new)) => rotation.rotate(old, new).await?,
+            (Sent::Text(_), _) if *name != CLIENT_SECRET => continue,
+            _ => {}
+        }
+        secrets.push(value.text());
+    }
+    let token = answer.token(&secrets);
+    for (name, value) in &sent {
+        let is_blamed = match *name {
+            CLIENT_ASSERTION => answer.has_code(&["invalid_client"]),
+            _ => answer.has_code(&["invalid_grant", "invalid_request"]),
+        };
+        match value {
+            Sent::Token(token, _) if is_blamed => token.reject(),
+            _ => {}
+        }
+    }
+    token
+}
+
+/// The value of a parameter, got for one request.
+enum Sent<'a> {
+    Text(&'a str),
+    Token(BearerToken, HeaderValue),
+    Refresh(&'a Rotation, RefreshToken),
+}
+
+impl<'a> Sent<'a> {
+    async fn new(value: &'a Value) -> Result<Self, SourceError> {
+        Ok(match value {
+            Value::Text(text) => Self::Text(text),
+            Value::Token(source) => {
+                let token = source.token().await?;
+                let text = token.bare_header_value();
+                Self::Token(token, text)
+            }
+            Value::Refresh(rotation) => Self::Refresh(rotation, rotation.current().await?),
+        })
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            // Not reached: a token is visible ASCII.
+            Self::Token(_, text) => text.to_str().unwrap_or_default(),
+            Self::Refresh(_, token) => token,
+        }
+    }
+}
+
+impl TokenRequest {
+    fn to_http<B: From<Bytes>>(
+        &self,
+        sent: &[(&str, Sent<'_>)],
+    ) -> Result<Request<B>, SourceError> {
+        let mut pairs: Vec<_> = sent
+            .iter()
+            .map(|(name, value)| (*name, value.text()))
+            .collect();
+        if pairs.iter().any(|(name, _)| *name == CLIENT_ASSERTION) {
+            pairs.push(("client_assertion_type", JWT_ASSERTION));
+        }
+        let id = self.client_id.as_deref();
+        let mut request = Request::post(&self.url)
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        // RFC 6749 §2.3: the client identifies itself once.
+        match &self.secret {
+            Some(secret) => {
+                let header = form::basic(id.unwrap_or_default(), secret)?;
+                request = request.header(AUTHORIZATION, header);
+            }
+            None => pairs.extend(id.map(|id| ("client_id", id))),
+        }
+        let body = B::from(Bytes::from_owner(form::encode(&pairs)));
+        let request = request.body(body);
+        request.map_err(|error| failed("the token endpoint cannot be asked", error))
+    }
+}
+
+/// Reads a body into one buffer that does not grow. Each frame counts as a byte at least, so that a body
+/// of endless frames with nothing in them ends as well.
+async fn read(body: impl Body<Error: Into<BoxError>>) -> Result<Zeroizing<Vec<u8>>, SourceError> {
+    let mut body = pin!(body);
+    let mut buffer = Zeroizing::new(Vec::with_capacity(MAX_BODY_LEN));
+    let mut left = MAX_BODY_LEN;
+    while let Some(frame) = poll_fn(|cx| Pin::as_mut(&mut body).poll_frame(cx)).await {
+        let frame =
+            frame.map_err(|error| failed("the token endpoint's answer broke off", error))?;
+        let data = frame.into_data().ok();
+        let length = data.as_ref().map_or(0, Buf::remaining);
+        left = left.checked_sub(length.max(1)).ok_or_else(too_long)?;
+        if let Some(data) = data {
+            buffer.put(data);
+        }
+    }
+    Ok(buffer)
+}
+
+fn failed(message: &'static str, error: impl Into<BoxError>) -> SourceError {
+    SourceError::with_source(SourceErrorKind::Failed, message, error)
+}
+
+fn too_long() -> SourceError {
+    let message = "the token endpoint's answer is over 64 KiB long";
+    SourceError::new(SourceErrorKind::Invalid, message)
+}

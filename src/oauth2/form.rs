@@ -1,0 +1,52 @@
+//! The form of a token request and the header of its client, in buffers that are wiped and never grow.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use form_urlencoded::byte_serialize;
+use http::HeaderValue;
+use secrecy::zeroize::Zeroizing;
+
+use crate::token::{InvalidToken, secret_header};
+
+type Buffer = Zeroizing<Vec<u8>>;
+
+/// RFC 6749 appendix B.
+pub(super) fn encode(pairs: &[(&str, &str)]) -> Buffer {
+    let most = pairs
+        .iter()
+        .map(|(name, value)| encoded_len(name, value) + 1);
+    let mut form = Zeroizing::new(Vec::with_capacity(most.sum()));
+    for (name, value) in pairs {
+        if !form.is_empty() {
+            form.push(b'&');
+        }
+        push_pair(&mut form, name, b'=', value);
+    }
+    form
+}
+
+/// RFC 6749 §2.3.1: the name and the secret are encoded as in a form before they are encoded as RFC 7617
+/// says.
+pub(super) fn basic(id: &str, secret: &str) -> Result<HeaderValue, InvalidToken> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(encoded_len(id, secret)));
+    push_pair(&mut plain, id, b':', secret);
+    let mut encoded = Zeroizing::new(vec![0; plain.len().div_ceil(3) * 4]);
+    // Fails only if there is no room.
+    let length = STANDARD.encode_slice(&plain, &mut encoded).unwrap_or(0);
+    encoded.truncate(length);
+    secret_header(b"Basic ", &encoded)
+}
+
+/// At most.
+fn encoded_len(name: &str, value: &str) -> usize {
+    3 * (name.len() + value.len()) + 1
+}
+
+fn push_pair(buffer: &mut Buffer, name: &str, separator: u8, value: &str) {
+    for part in byte_serialize(name.as_bytes()) {
+        buffer.extend_from_slice(part.as_bytes());
+    }
+    buffer.push(separator);
+    for part in byte_serialize(value.as_bytes()) {
+        buffer.extend_from_slice(part.as_bytes());
+    }
+}

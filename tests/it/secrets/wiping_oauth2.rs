@@ -1,0 +1,284 @@
+//! No block of memory that is freed still holds a secret of a token request, whatever its grant, its
+//! answer, or the point at which it is dropped.
+//!
+//! What the HTTP client of these tests holds it wipes itself, so that all that is found is the crate's.
+
+use std::{
+    convert::Infallible,
+    future::ready,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use http::{Request, Response, StatusCode};
+use hyper::body::{Body, Frame};
+use secrecy::{SecretString, zeroize::Zeroizing};
+use tower::Service;
+use tower_bearer::{BearerToken, StaticToken, TokenRequest};
+
+use crate::support::{
+    Task,
+    allocator::{MARK, found},
+    token_endpoint::URL,
+};
+
+/// A secret in a buffer that neither grows nor is shrunk.
+fn secret(owner: char) -> Zeroizing<String> {
+    fill("SECRET", owner)
+}
+
+/// In `template`, `SECRET` is a secret of `owner`.
+fn fill(template: &str, owner: char) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(4096));
+    for (index, part) in template.split("SECRET").enumerate() {
+        if index > 0 {
+            text.push_str(MARK);
+            text.push(owner);
+            text.push_str("-with-a-tail");
+        }
+        text.push_str(part);
+    }
+    text
+}
+
+fn source(owner: char) -> StaticToken {
+    StaticToken::new(BearerToken::new(secret(owner)).unwrap())
+}
+
+/// Every grant with every way to authenticate that it is used with.
+fn requests(owner: char) -> Vec<TokenRequest> {
+    let with_secret = TokenRequest::client_credentials(URL, "id", secret(owner)).unwrap();
+    let refresh = || TokenRequest::refresh_token(URL, "id", secret(owner)).unwrap();
+    let exchange = || TokenRequest::token_exchange(URL, source(owner)).unwrap();
+    vec![
+        with_secret.clone(),
+        with_secret.clone().secret_in_body(),
+        with_secret.clone().client_secret(secret(owner)),
+        with_secret.param("password", secret(owner)).scope("a"),
+        TokenRequest::client_credentials_by_assertion(URL, "id", source(owner)).unwrap(),
+        refresh(),
+        refresh().client_secret(secret(owner)),
+        refresh().on_rotation(|_: SecretString| ready(Ok::<_, Infallible>(()))),
+        refresh().on_rotation(|_: SecretString| ready(Err("disk full"))),
+        exchange(),
+        exchange().client_assertion(source(owner)),
+        TokenRequest::jwt_bearer(URL, source(owner)).unwrap(),
+    ]
+}
+
+const ANSWERS: [(u16, &str); 16] = [
+    (
+        200,
+        r#"{"access_token":"SECRET","token_type":"Bearer","expires_in":3600}"#,
+    ),
+    (
+        200,
+        r#"{"access_token":"SECRET\u002d\/","refresh_token":"SECRET\u002d-2"}"#,
+    ),
+    (200, r#"{"access_token":"SECRET","token_type":"SECRET"}"#),
+    (
+        200,
+        r#"{"access_token":"SECRET two","refresh_token":"SECRET-2"}"#,
+    ),
+    (200, r#"{"access_token":["SECRET"]}"#),
+    (
+        200,
+        r#"{"access_token":"SECRET","error":"SECRET","error_description":"SECRET\u0000"}"#,
+    ),
+    (200, r#"{"access_token":"SECRET""#),
+    (200, "SECRET"),
+    (200, "\"SECRET\u{e9}"),
+    (204, ""),
+    (
+        400,
+        r#"{"error":"invalid_grant","error_description":"SECRET is wrong"}"#,
+    ),
+    (
+        401,
+        r#"{"error":"invalid_client\u0020","error_description":"your SECRET"}"#,
+    ),
+    (401, r#"{"error":"SECRET"}"#),
+    (302, "SECRET"),
+    (429, "<html>SECRET</html>"),
+    (503, r#"{"SECRET":"SECRET"}"#),
+];
+
+/// Gives an answer in pieces of a size, and waits before the piece with number `stops_at`.
+#[derive(Clone)]
+struct Endpoint {
+    status: u16,
+    body: Zeroizing<String>,
+    piece: usize,
+    stops_at: usize,
+}
+
+struct Pieces {
+    rest: Bytes,
+    piece: usize,
+    left: usize,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Poll::Pending;
+        };
+        self.left = left;
+        let length = self.piece.min(self.rest.len());
+        let piece = self.rest.split_to(length);
+        Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
+    }
+}
+
+impl Service<Request<Bytes>> for Endpoint {
+    type Response = Response<Pieces>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Pieces>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        match self.stops_at {
+            0 => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let mut response = Response::new(Pieces {
+            rest: Bytes::from_owner(Zeroizing::new(self.body.as_bytes().to_vec())),
+            piece: self.piece,
+            left: self.stops_at.saturating_sub(2),
+        });
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap();
+        if self.stops_at == 1 {
+            return Box::pin(async move {
+                let _held = request;
+                std::future::pending().await
+            });
+        }
+        Box::pin(ready(Ok(response)))
+    }
+}
+
+#[test]
+fn every_grant_leaves_nothing_whatever_the_answer() {
+    for (status, template) in ANSWERS {
+        let endpoint = Endpoint {
+            status,
+            body: fill(template, 'a'),
+            piece: 7,
+            stops_at: usize::MAX,
+        };
+        for (index, request) in requests('a').into_iter().enumerate() {
+            let before = found('a');
+            let fetch = request.over(endpoint.clone());
+            // Twice, for what the first fetch leaves to the second.
+            drop(fetch().now_or_never().unwrap());
+            drop(fetch().now_or_never().unwrap());
+            drop(fetch);
+            assert_eq!(found('a') - before, 0, "{status} {template} {index}");
+        }
+    }
+}
+
+#[test]
+fn a_response_that_a_program_read_itself_leaves_nothing() {
+    // Without the request, nobody knows that an error repeats a secret of it.
+    let repeats = |template: &str| template.contains("\"error\":") && !template.contains("access");
+    for (status, template) in ANSWERS {
+        if repeats(template) {
+            continue;
+        }
+        let body = fill(template, 'b');
+        let status = StatusCode::from_u16(status).unwrap();
+        drop(BearerToken::from_token_response(
+            status,
+            &http::HeaderMap::new(),
+            body.as_bytes(),
+        ));
+        assert_eq!(found('b'), 0, "{status} {template}");
+    }
+}
+
+#[test]
+fn a_fetch_that_is_dropped_at_any_point_leaves_nothing() {
+    for stops_at in 0..40 {
+        let endpoint = Endpoint {
+            status: 200,
+            body: fill(ANSWERS[1].1, 'c'),
+            piece: 5,
+            stops_at,
+        };
+        for (index, request) in requests('c').into_iter().enumerate() {
+            let mut fetch = Task::new(request.fetch(endpoint.clone()));
+            drop(fetch.poll());
+            drop(fetch);
+            assert_eq!(found('c'), 0, "point {stops_at}, request {index}");
+        }
+    }
+}
+
+#[test]
+fn a_fetch_that_is_dropped_in_the_hook_leaves_nothing() {
+    let endpoint = Endpoint {
+        status: 200,
+        body: fill(ANSWERS[1].1, 'd'),
+        piece: 4096,
+        stops_at: usize::MAX,
+    };
+    let hook = |token: SecretString| async move {
+        let _token = token;
+        std::future::pending::<Result<(), Infallible>>().await
+    };
+    let request = TokenRequest::refresh_token(URL, "id", secret('d')).unwrap();
+    let fetch = request.on_rotation(hook).over(endpoint);
+    // The first is dropped after the response, the second before the request.
+    drop(Task::waiting(fetch()));
+    drop(Task::waiting(fetch()));
+    drop(fetch);
+    assert_eq!(found('d'), 0);
+}
+
+#[test]
+fn a_subject_that_is_waited_for_leaves_nothing() {
+    let (answer, token) = futures::channel::oneshot::channel::<BearerToken>();
+    let token = token.shared();
+    let subject = tower_bearer::source_fn(move || token.clone());
+    let endpoint = Endpoint {
+        status: 200,
+        body: fill(ANSWERS[0].1, 'e'),
+        piece: 4096,
+        stops_at: usize::MAX,
+    };
+    let request = TokenRequest::token_exchange(URL, subject).unwrap();
+    let fetch = request
+        .client_id("id")
+        .client_secret(secret('e'))
+        .over(endpoint);
+    drop(Task::waiting(fetch()));
+    let mut waiting = Task::waiting(fetch());
+    answer.send(BearerToken::new(secret('e')).unwrap()).unwrap();
+    waiting.finish().unwrap();
+    drop((waiting, fetch));
+    assert_eq!(found('e'), 0);
+}
+
+#[test]
+fn a_request_that_is_refused_or_never_sent_leaves_nothing() {
+    assert!(TokenRequest::client_credentials("http://id.example", "id", secret('f')).is_err());
+    assert!(TokenRequest::refresh_token("", "id", secret('f')).is_err());
+    drop(requests('f'));
+    drop(
+        requests('f')
+            .pop()
+            .map(|request| request.scope("x").clone()),
+    );
+    assert_eq!(found('f'), 0);
+}
