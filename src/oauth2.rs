@@ -148,7 +148,8 @@ impl TokenRequest {
     ///
     /// If the server rotates the refresh token, the new refresh token takes the place of the old in this
     /// request and in its clones. Give one source the request, and share that source: two sources would
-    /// spend the same refresh token twice.
+    /// spend the same refresh token twice. A fetch that is cut off by the source's time limit may lose the new
+    /// refresh token on its way: leave the limit longer than the endpoint ever takes.
     ///
     /// # Errors
     ///

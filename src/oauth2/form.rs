@@ -19,16 +19,16 @@ pub(super) fn encode(pairs: &[(&str, &str)]) -> Buffer {
         if !form.is_empty() {
             form.push(b'&');
         }
-        push_pair(&mut form, name, b'=', value);
+        push_pair(&mut form, name, b'=', value, "+");
     }
     form
 }
 
 /// RFC 6749 §2.3.1: the name and the secret are encoded as in a form before they are encoded as RFC 7617
-/// says.
+/// says. A space is `%20`, which is as good: some servers, Authlib among them, take a `+` here for itself.
 pub(super) fn basic(id: &str, secret: &str) -> Result<HeaderValue, InvalidToken> {
     let mut plain = Zeroizing::new(Vec::with_capacity(encoded_len(id, secret)));
-    push_pair(&mut plain, id, b':', secret);
+    push_pair(&mut plain, id, b':', secret, "%20");
     let mut encoded = Zeroizing::new(vec![0; plain.len().div_ceil(3) * 4]);
     // Fails only if there is no room.
     let length = STANDARD.encode_slice(&plain, &mut encoded).unwrap_or(0);
@@ -41,12 +41,16 @@ fn encoded_len(name: &str, value: &str) -> usize {
     3 * (name.len() + value.len()) + 1
 }
 
-fn push_pair(buffer: &mut Buffer, name: &str, separator: u8, value: &str) {
-    for part in byte_serialize(name.as_bytes()) {
-        buffer.extend_from_slice(part.as_bytes());
-    }
+/// `space`: what stands for a space, `+` or `%20`.
+fn push_pair(buffer: &mut Buffer, name: &str, separator: u8, value: &str, space: &str) {
+    push(buffer, name, space);
     buffer.push(separator);
-    for part in byte_serialize(value.as_bytes()) {
+    push(buffer, value, space);
+}
+
+fn push(buffer: &mut Buffer, text: &str, space: &str) {
+    for part in byte_serialize(text.as_bytes()) {
+        let part = if part == "+" { space } else { part };
         buffer.extend_from_slice(part.as_bytes());
     }
 }

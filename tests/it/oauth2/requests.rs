@@ -55,8 +55,8 @@ fn a_secret_goes_into_a_sensitive_basic_header_and_not_into_the_form() {
 #[test]
 fn the_parts_of_a_basic_header_are_encoded_as_in_a_form() {
     let (_, headers) = sent(TokenRequest::client_credentials(URL, "a:b c", "ü&+%~*-._:"));
-    // `a%3Ab+c:%C3%BC%26%2B%25%7E*-._%3A`, RFC 6749 §2.3.1.
-    let expected = "Basic YSUzQWIrYzolQzMlQkMlMjYlMkIlMjUlN0UqLS5fJTNB";
+    // `a%3Ab%20c:%C3%BC%26%2B%25%7E*-._%3A`, RFC 6749 §2.3.1. Not `+` for the space: Authlib takes a `+` for itself.
+    let expected = "Basic YSUzQWIlMjBjOiVDMyVCQyUyNiUyQiUyNSU3RSotLl8lM0E=";
     assert_eq!(headers["authorization"], expected);
 }
 

@@ -49,9 +49,8 @@ impl<F: FnMut() -> Option<OneFrame> + Unpin> Body for Frames<F> {
     }
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "as `poll_frame` gives it")]
-fn data(bytes: &'static [u8]) -> OneFrame {
-    Some(Ok(Frame::data(Bytes::from_static(bytes))))
+fn data(bytes: &'static [u8]) -> Frame<Bytes> {
+    Frame::data(Bytes::from_static(bytes))
 }
 
 /// What becomes of a fetch, if it ends, whose response has this body.
@@ -73,7 +72,7 @@ fn a_body_may_come_in_pieces_with_trailers() {
     let mut pieces = TOKEN.as_bytes().chunks(1);
     let mut trailers = Some(Frame::trailers(http::HeaderMap::new()));
     let fetched = fetched(200, move || match pieces.next() {
-        Some(piece) => Some(data(piece)),
+        Some(piece) => Some(Some(Ok(data(piece)))),
         None => Some(trailers.take().map(Ok)),
     });
     assert_eq!(text(&fetched.unwrap().unwrap()), "Bearer access");
@@ -102,7 +101,7 @@ fn a_body_of_64_kib_is_read_and_one_byte_more_is_an_error() {
 #[test]
 fn a_body_that_never_ends_ends_the_fetch_if_it_is_quick() {
     for frame in [&b"{\"x\":1,  "[..], b"x", b""] {
-        let error = fetched(200, move || Some(data(frame)))
+        let error = fetched(200, move || Some(Some(Ok(data(frame)))))
             .unwrap()
             .unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Invalid, "{error}");
@@ -114,7 +113,7 @@ fn a_body_that_never_ends_ends_the_fetch_if_it_is_quick() {
 #[test]
 fn a_body_that_never_ends_is_cut_off_by_the_source_s_limit_if_it_is_slow() {
     let http = service_fn(|_: Request<Full<Bytes>>| {
-        let mut first = Some(data(b"{"));
+        let mut first = Some(Some(Ok(data(b"{"))));
         let once = move || first.take();
         ready(Ok::<_, Infallible>(Response::new(Frames(once))))
     });
@@ -136,7 +135,9 @@ fn the_status_of_a_failure_counts_more_than_its_broken_body() {
     let broken = || Some(Some(Err("reset".into())));
     let error = fetched(429, broken).unwrap().unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(30)));
-    let error = fetched(503, || Some(data(b"<html>"))).unwrap().unwrap_err();
+    let error = fetched(503, || Some(Some(Ok(data(b"<html>")))))
+        .unwrap()
+        .unwrap_err();
     assert!(error.to_string().contains("503"), "{error}");
     let error = fetched(200, broken).unwrap().unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Failed);
