@@ -6,6 +6,7 @@ mod support;
 
 use std::{
     collections::BTreeSet,
+    future::{Ready, ready},
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     time::Duration,
 };
@@ -57,11 +58,11 @@ async fn main() -> Result<(), BoxError> {
 }
 
 /// The token endpoint. The text of its token is the scopes that the token has.
-async fn fetch(scopes: BTreeSet<String>) -> Result<BearerToken, InvalidToken> {
+fn fetch(scopes: BTreeSet<String>) -> Ready<Result<BearerToken, InvalidToken>> {
     FETCHED.fetch_add(1, SeqCst);
-    let scopes: String = scopes.iter().map(|scope| format!("+{scope}")).collect();
     println!("   a token is fetched: {scopes:?}");
-    BearerToken::new(format!("token{}", scopes.replace(':', "/")))
+    let scopes = Vec::from_iter(scopes).join("+").replace(':', "/");
+    ready(BearerToken::new(format!("token+{scopes}")))
 }
 
 async fn registry(request: Request<()>) -> Result<Response<()>, BoxError> {

@@ -1,35 +1,27 @@
-//! Why a request was not sent: [`Error`], which users find in the [`BoxError`] by downcast. And why a
-//! source has no token: [`SourceError`].
+//! Why a request was not sent: [`Error`], which users [find](Error::find) in the [`BoxError`]. And why
+//! a source has no token: [`SourceError`].
 
-use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+mod source_error;
 
-use crate::token::{BearerToken, InvalidToken};
+use std::{error::Error as StdError, fmt, io};
+
+pub use self::source_error::{SourceError, SourceErrorKind};
 
 /// The error of the services in this crate, as in Tower.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why this crate did not send a request.
 ///
-/// The inner service's own errors pass through untouched, so look for this one by downcast:
-///
-/// ```
-/// use tower_bearer::{BoxError, Error, ErrorKind};
-///
-/// fn is_ours_to_retry(error: &BoxError) -> bool {
-///     error
-///         .downcast_ref::<Error>()
-///         .is_some_and(|error| error.kind() == ErrorKind::NoToken)
-/// }
-/// ```
-#[derive(Debug)]
+/// The inner service's own errors pass through untouched, and a layer above may wrap this one, so look for
+/// it with [`find`](Self::find).
 pub struct Error {
     cause: Cause,
 }
 
-#[derive(Debug)]
 enum Cause {
     NoToken(SourceError),
     InsecureTransport { scheme: String, host: String },
+    TooManyHeaders,
     Finished,
 }
 
@@ -41,6 +33,9 @@ pub enum ErrorKind {
     NoToken,
     /// The token would have crossed the network in plaintext.
     InsecureTransport,
+    /// The request has as many headers as an `http::HeaderMap` holds (24,576 names), and no room for
+    /// the token.
+    TooManyHeaders,
     /// The response future was polled again after it had given the error that stopped the request, or
     /// a response that was [held back](crate::BearerAuthLayer::retry_rejected).
     Finished,
@@ -60,9 +55,35 @@ impl Error {
         Self { cause }
     }
 
+    pub(crate) fn too_many_headers() -> Self {
+        let cause = Cause::TooManyHeaders;
+        Self { cause }
+    }
+
     pub(crate) fn finished() -> Self {
         let cause = Cause::Finished;
         Self { cause }
+    }
+
+    /// The error of this crate in `error` or in the chain of its `source()`.
+    ///
+    /// So it is found under a buffer, a timeout or the error type of an SDK, and in the errors of
+    /// reqwest-middleware and reqwest-retry. `None` if this crate sent the request, and the HTTP client or
+    /// another layer failed.
+    ///
+    /// ```
+    /// use tower_bearer::{BoxError, Error, ErrorKind};
+    ///
+    /// fn is_signed_out(error: &BoxError) -> bool {
+    ///     Error::find(&**error).is_some_and(|error| error.kind() == ErrorKind::NoToken)
+    /// }
+    /// ```
+    ///
+    /// An error type of your own has to name this one as its `source()`: `#[source]` or `#[from]` of
+    /// thiserror does. `#[error(transparent)]` hides it from every walk along the chain.
+    #[must_use]
+    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        find_in_chain(error)
     }
 
     /// What stopped the request.
@@ -71,6 +92,7 @@ impl Error {
         match self.cause {
             Cause::NoToken(_) => ErrorKind::NoToken,
             Cause::InsecureTransport { .. } => ErrorKind::InsecureTransport,
+            Cause::TooManyHeaders => ErrorKind::TooManyHeaders,
             Cause::Finished => ErrorKind::Finished,
         }
     }
@@ -91,10 +113,25 @@ impl fmt::Display for Error {
             Cause::NoToken(_) => f.write_str("no bearer token for the request"),
             Cause::InsecureTransport { scheme, host } => write!(
                 f,
-                "refused to send a bearer token over plaintext {scheme} to {host}: use https"
+                "refused to send a bearer token over plaintext {scheme} to {host}: {}",
+                remedy(scheme)
             ),
+            Cause::TooManyHeaders => {
+                f.write_str("no room for the bearer token: the request has too many headers")
+            }
             Cause::Finished => f.write_str("response future polled after it had finished"),
         }
+    }
+}
+
+/// What to do about a scheme that is not known to be encrypted.
+fn remedy(scheme: &str) -> &'static str {
+    if scheme.eq_ignore_ascii_case("https") {
+        "clients encrypt only what equals `http::uri::Scheme::HTTPS`, which is in lower case"
+    } else if scheme.eq_ignore_ascii_case("wss") {
+        "if your client encrypts it, name the server by `for_origin`"
+    } else {
+        "use https"
     }
 }
 
@@ -104,296 +141,43 @@ impl StdError for Error {
     }
 }
 
-/// Why a source has no token.
-///
-/// Cheap to clone: every request that waited for the same failed fetch gets a clone of one error.
-///
-/// It never holds a byte of a token. The error of a fetch function is kept as `source()`, and only
-/// its `Display` is ever shown, since the `Debug` of an HTTP client's error may hold a response body.
-#[derive(Clone)]
-pub struct SourceError {
-    inner: Arc<ErrorInner>,
-}
-
-#[derive(Clone)]
-struct ErrorInner {
-    kind: SourceErrorKind,
-    message: Cow<'static, str>,
-    source: Option<Arc<dyn StdError + Send + Sync>>,
-    retry_after: Option<Duration>,
-    permanent: bool,
-}
-
-/// What went wrong in a source, see [`SourceError::kind`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SourceErrorKind {
-    /// Nothing is there to take a token from: a variable that is not set, a file that does not exist.
-    Absent,
-    /// Something is there, and it is not a token.
-    Invalid,
-    /// The token is past its expiry: the only one there is, or one that was fetched just now.
-    Expired,
-    /// The function that fetches the token failed.
-    Failed,
-    /// The function that fetches the token took too long.
-    TimedOut,
-    /// The function that fetches the token panicked.
-    Panicked,
-    /// The fetched token is one that a server has already rejected.
-    Rejected,
-    /// The fetch asked its own source for a token that it would have to wait for, as a fetch does that
-    /// goes through a client which the layer wraps.
-    Recursive,
-    /// [`RefreshingToken::invalidate`](crate::RefreshingToken::invalidate) was called while the request
-    /// waited.
-    Invalidated,
-    /// No token can arrive any more: whatever would have supplied it was dropped.
-    Closed,
-}
-
-impl SourceError {
-    /// An error with a message that a user can act on. Put nothing secret in it.
-    pub fn new(kind: SourceErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::from_parts(kind, message.into(), None)
-    }
-
-    /// An error with a message and the error that caused it.
-    pub fn with_source(
-        kind: SourceErrorKind,
-        message: impl Into<Cow<'static, str>>,
-        source: impl Into<BoxError>,
-    ) -> Self {
-        Self::from_parts(kind, message.into(), Some(source.into().into()))
-    }
-
-    fn from_parts(
-        kind: SourceErrorKind,
-        message: Cow<'static, str>,
-        source: Option<Arc<dyn StdError + Send + Sync>>,
-    ) -> Self {
-        Self {
-            inner: Arc::new(ErrorInner {
-                kind,
-                message,
-                source,
-                retry_after: None,
-                permanent: false,
-            }),
-        }
-    }
-
-    /// The error of a fetch function.
-    pub(crate) fn failed(error: impl Into<BoxError>) -> Self {
-        match error.into().downcast::<Self>() {
-            Ok(error) => *error,
-            Err(error) => Self::with_source(
-                SourceErrorKind::Failed,
-                "the token could not be fetched",
-                error,
-            ),
-        }
-    }
-
-    /// For sources that have one token and no way to get another.
-    #[inline]
-    pub(crate) fn unless_expired(token: BearerToken) -> Result<BearerToken, Self> {
-        if token.is_expired() {
-            return Err(Self::expired());
-        }
-        Ok(token)
-    }
-
-    #[cold]
-    pub(crate) fn taken() -> Self {
-        Self::new(
-            SourceErrorKind::Closed,
-            "the token was already taken from this future",
-        )
-    }
-
-    #[cold]
-    fn expired() -> Self {
-        Self::new(SourceErrorKind::Expired, "the token has expired")
-    }
-
-    pub(crate) fn timed_out(limit: Duration) -> Self {
-        Self::new(
-            SourceErrorKind::TimedOut,
-            format!(
-                "the token could not be fetched within {limit:?}; a fetch through a client that waits \
-                 for this token never ends"
-            ),
-        )
-    }
-
-    /// Without the panic's message, which may hold anything.
-    pub(crate) fn panicked() -> Self {
-        Self::new(
-            SourceErrorKind::Panicked,
-            "the function that fetches the token panicked",
-        )
-    }
-
-    pub(crate) fn fetched_expired() -> Self {
-        Self::new(
-            SourceErrorKind::Expired,
-            "the token that was fetched has already expired",
-        )
-    }
-
-    pub(crate) fn fetched_rejected() -> Self {
-        Self::new(
-            SourceErrorKind::Rejected,
-            "the token that was fetched is one that a server has rejected",
-        )
-    }
-
-    pub(crate) fn recursive() -> Self {
-        Self::new(
-            SourceErrorKind::Recursive,
-            "fetching the token waits for that very token: the fetch must not go through a client that \
-             asks this source",
-        )
-    }
-
-    pub(crate) fn invalidated() -> Self {
-        Self::new(
-            SourceErrorKind::Invalidated,
-            "the source was invalidated while the request waited for a token",
-        )
-    }
-
-    pub(crate) fn closed_after_losses() -> Self {
-        Self::new(
-            SourceErrorKind::Closed,
-            "the runtime drops or ignores every task that fetches the token",
-        )
-    }
-
-    /// The error for callers who come between a failure and the next try.
-    pub(crate) fn backing_off(last: &Self, retry_after: Duration) -> Self {
-        Self {
-            inner: Arc::new(ErrorInner {
-                message: format!("no token, and no new try to fetch one for {retry_after:.1?}")
-                    .into(),
-                source: Some(Arc::new(last.clone())),
-                retry_after: Some(retry_after),
-                ..(*last.inner).clone()
-            }),
-        }
-    }
-
-    /// The same error under another message.
-    pub(crate) fn with_message(&self, message: String) -> Self {
-        self.clone().with(|inner| inner.message = message.into())
-    }
-
-    fn with(self, change: impl FnOnce(&mut ErrorInner)) -> Self {
-        let mut inner = Arc::unwrap_or_clone(self.inner);
-        change(&mut inner);
-        Self {
-            inner: Arc::new(inner),
-        }
-    }
-
-    /// The same error, after which a [`RefreshingToken`](crate::RefreshingToken) does not try again
-    /// before `wait` has passed: for an endpoint that says 429 or 503 with `Retry-After` (RFC 9110
-    /// §10.2.3). Over 15 minutes, it counts as 15 minutes.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tower_bearer::{SourceError, SourceErrorKind};
-    ///
-    /// let error = SourceError::new(SourceErrorKind::Failed, "the token endpoint is busy")
-    ///     .with_retry_after(Duration::from_secs(60));
-    /// assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
-    /// ```
-    #[must_use]
-    pub fn with_retry_after(self, wait: Duration) -> Self {
-        self.with(|inner| inner.retry_after = Some(wait))
-    }
-
-    /// The same error, known not to go away by itself, such as `invalid_grant` of an OAuth 2.0 server
-    /// (RFC 6749 §5.2). A [`RefreshingToken`](crate::RefreshingToken) then tries again rarely.
-    #[must_use]
-    pub fn permanent(self) -> Self {
-        self.with(|inner| inner.permanent = true)
-    }
-
-    /// What went wrong.
-    #[must_use]
-    pub fn kind(&self) -> SourceErrorKind {
-        self.inner.kind
-    }
-
-    /// How long until the source tries again, if the error tells: the error of an earlier try does, and
-    /// an error [that was told](Self::with_retry_after).
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.inner.retry_after
-    }
-
-    /// Whether the error is known [not to go away by itself](Self::permanent).
-    #[must_use]
-    pub fn is_permanent(&self) -> bool {
-        self.inner.permanent
-    }
-
-    /// The first error of type `E` in the chain of causes: what a fetch function failed with.
-    ///
-    /// ```
-    /// use std::{fmt::Error, io};
-    /// use tower_bearer::{SourceError, SourceErrorKind};
-    ///
-    /// let busy = io::Error::from(io::ErrorKind::ConnectionRefused);
-    /// let error = SourceError::with_source(SourceErrorKind::Failed, "no connection", busy);
-    /// assert_eq!(error.cause::<io::Error>().unwrap().kind(), io::ErrorKind::ConnectionRefused);
-    /// assert!(error.cause::<Error>().is_none());
-    /// ```
-    #[must_use]
-    pub fn cause<E: StdError + 'static>(&self) -> Option<&E> {
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            if let Some(found) = error.downcast_ref() {
-                return Some(found);
-            }
-            cause = error.source();
-        }
-        None
-    }
-}
-
-impl From<InvalidToken> for SourceError {
-    fn from(error: InvalidToken) -> Self {
-        Self::with_source(
-            SourceErrorKind::Invalid,
-            "the source's text is not a token",
-            error,
-        )
-    }
-}
-
-impl fmt::Display for SourceError {
+/// Carries the text of `Display`: it is what `main` prints.
+impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.inner.message)
-    }
-}
-
-impl fmt::Debug for SourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("SourceError");
-        debug.field("kind", &self.inner.kind);
-        debug.field("message", &self.inner.message);
-        if let Some(source) = &self.inner.source {
-            debug.field("source", &format_args!("{source}"));
+        let mut debug = f.debug_struct("Error");
+        debug.field("kind", &self.kind());
+        debug.field("message", &Quoted(self));
+        if let Some(source) = self.source_error() {
+            debug.field("source", source);
         }
         debug.finish()
     }
 }
 
-impl StdError for SourceError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner.source.as_deref().map(|source| source as _)
+/// The text of an error in quotes, with nothing escaped.
+struct Quoted<'a>(&'a dyn fmt::Display);
+
+impl fmt::Debug for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
     }
+}
+
+/// The first error of type `E` in `error` and the chain of its causes.
+fn find_in_chain<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            // Its `source()` passes over the error that it was made of.
+            Some(within) => Some(within),
+            None => error.source(),
+        };
+    }
+    None
 }

@@ -2,11 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{Extensions, HeaderMap, HeaderName, StatusCode};
+use http::{Extensions, HeaderMap, HeaderName, StatusCode, Uri};
 use tower_layer::Layer;
 
 use crate::{
-    origin::InvalidOrigin, response_rules::RejectedWhen, rules::Rules, service::BearerAuth,
+    origin::InvalidOrigin,
+    response_rules::RejectedWhen,
+    rules::{Erase, Rules},
+    service::BearerAuth,
     source::TokenSource,
 };
 
@@ -40,15 +43,17 @@ use crate::{
 /// ```
 pub struct BearerAuthLayer<T> {
     source: Arc<T>,
+    erase: Erase<T>,
     rules: Rules,
     replacements: Option<Arc<dyn TokenSource>>,
 }
 
-impl<T: TokenSource> BearerAuthLayer<T> {
+impl<T: TokenSource + 'static> BearerAuthLayer<T> {
     /// Takes tokens from `source`. An `Arc<dyn TokenSource>` is a source, too.
     pub fn new(source: T) -> Self {
         Self {
             source: Arc::new(source),
+            erase: |auth| Arc::clone(auth) as _,
             rules: Rules::default(),
             replacements: None,
         }
@@ -86,12 +91,18 @@ impl<T> BearerAuthLayer<T> {
     /// [name](Self::header_name). The documentation of the layer as a `Middleware` shows a redirect
     /// policy for reqwest that lets no header leave.
     ///
-    /// A request whose URI names no scheme and host passes through without a token, too.
+    /// A request whose URI names no scheme and host passes through without a token as well. With the
+    /// feature `tracing`, a debug event says of each request without a token why it has none: its host,
+    /// its port or its scheme is not the one that was named here.
+    ///
+    /// An origin of scheme `wss` says that your client encrypts `wss`. Without that, a request over
+    /// `wss` is refused, since many clients send it in plaintext. A Unix socket is an origin such as
+    /// `unix://2f7661722f72756e2f646f636b65722e736f636b:0`, as hyperlocal writes it.
     ///
     /// # Errors
     ///
     /// If `origin` is not `scheme://host` or `scheme://host:port`, with a scheme of https, http,
-    /// wss or ws.
+    /// wss, ws or unix.
     ///
     /// ```
     /// # use tower_bearer::{BearerAuthLayer, RotatingToken};
@@ -104,8 +115,37 @@ impl<T> BearerAuthLayer<T> {
         Ok(self)
     }
 
+    /// As [`for_origin`](Self::for_origin), with the origin of a URI such as the base URL of an API.
+    /// The URI's user name, path and query do not count.
+    ///
+    /// # Errors
+    ///
+    /// If the URI has no scheme and host, or another scheme than https, http, wss, ws or unix.
+    ///
+    /// ```
+    /// # use tower_bearer::{BearerAuthLayer, RotatingToken};
+    /// let base_url: http::Uri = "https://api.example.com/v1?tenant=7".parse()?;
+    /// let layer = BearerAuthLayer::new(RotatingToken::empty()).for_origin_of(&base_url)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn for_origin_of(mut self, uri: &Uri) -> Result<Self, InvalidOrigin> {
+        self.rules.add_origin_of(uri)?;
+        Ok(self)
+    }
+
     /// Sends the token over plaintext http to any host, where everyone on the way can read it
-    /// (RFC 6750 §5.3). Without this, only `localhost` and loopback addresses get it.
+    /// (RFC 6750 §5.3). Without this, only `localhost`, loopback addresses and Unix sockets get it.
+    ///
+    /// With [`for_origin`](Self::for_origin), the token goes to these origins only, as always. So this
+    /// setting with the one origin `http://api.internal` opens that server and no other:
+    ///
+    /// ```
+    /// # use tower_bearer::{BearerAuthLayer, RotatingToken};
+    /// let layer = BearerAuthLayer::new(RotatingToken::empty())
+    ///     .for_origin("http://api.internal")?
+    ///     .danger_allow_plaintext();
+    /// # Ok::<(), tower_bearer::InvalidOrigin>(())
+    /// ```
     #[must_use]
     pub fn danger_allow_plaintext(mut self) -> Self {
         self.rules.allow_plaintext = true;
@@ -301,6 +341,7 @@ impl<S, T> Layer<S> for BearerAuthLayer<T> {
         BearerAuth::new(
             inner,
             Arc::clone(&self.source),
+            self.erase,
             self.rules.clone(),
             self.replacements.clone(),
         )
@@ -312,6 +353,7 @@ impl<T> Clone for BearerAuthLayer<T> {
     fn clone(&self) -> Self {
         Self {
             source: Arc::clone(&self.source),
+            erase: self.erase,
             rules: self.rules.clone(),
             replacements: self.replacements.clone(),
         }

@@ -61,6 +61,39 @@
 //! | the first of several that has one | [`Chain`], by [`first_of`] |
 //! | anything else | your own [`TokenSource`] |
 //!
+//! # Under what
+//!
+//! Any service that takes an [`http::Request`], gives an [`http::Response`] and is `Clone`. The examples and
+//! tests are in the repository: those of the package `clients` need `-p tower-bearer-clients`, those of
+//! `stacks`, which take long to build, `-p tower-bearer-stacks`.
+//!
+//! | Stack | Shown by | To know |
+//! |---|---|---|
+//! | hyper-util's client, HTTP/1.1 and HTTP/2 | example `http2` | it is `Clone` |
+//! | a connection of hyper, HTTP/1 | [`BearerAuth`](BearerAuth#clone) | `SendRequest` is neither `Clone` nor a Tower service: eight lines make it a service, and a buffer makes that `Clone`. When the connection closes, the buffer fails for good |
+//! | a connection of hyper, HTTP/2 | test `a_bare_http2_connection_of_hyper_takes_the_layer_as_it_is` | `SendRequest` is `Clone`, and `service_fn` makes it a service |
+//! | plain reqwest | example `reqwest_tower` in `clients` | its `Client` is a service of its own `Request`: a `service_fn` of five lines makes it one of [`http::Request`]. It follows redirects below the layer: use `Policy::none()` |
+//! | reqwest-middleware | example `reqwest_middleware` in `clients` | feature `reqwest-middleware`: the layer is a `Middleware` |
+//! | ureq, `reqwest::blocking` and other blocking clients | example `blocking` in `clients` | a source alone: `futures::executor::block_on(source.token())`, or `now_or_never` for one that has its token at hand; [`header_value`](BearerToken::header_value) for the request, [`reject`](BearerToken::reject) on 401. What the layer checks about the target is then yours to check |
+//! | an API client of your own | example `sdk` | `Arc<dyn TokenSource>` and `BoxCloneSyncService` keep parameters out of your types |
+//! | tonic | example `tonic` in `stacks` | [`grpc_status`](BearerAuthLayer::grpc_status) on the layer, `with_origin` for the client |
+//! | kube | example `kube` in `stacks` | the layer takes the place of `auth_layer`, below `base_uri_layer` |
+//! | WebAssembly | `cargo check` | [in part](#on-webassembly) |
+//!
+//! # On WebAssembly
+//!
+//! For `wasm32-unknown-unknown`, the crate compiles with all features but `reqwest-middleware`, whose futures
+//! have to be `Send`: reqwest's are not there. That target has no clock: `Instant::now` panics, and so does
+//! all that reads it.
+//!
+//! * The layer works, with tokens that have no expiry, from [`BearerToken`], [`StaticToken`],
+//!   [`RotatingToken`], [`source_fn`], [`first_of`] and a [`TokenSource`] of your own. The inner service and
+//!   its futures need not be `Send`. The future of a source has to be; one that is not, as those of JavaScript
+//!   are not, goes into a `SendWrapper` of the crate `send_wrapper`.
+//! * `expires_in`, `expires_at` and `expires_at_time` panic, and so does [`RefreshingToken`], whatever its
+//!   [`Runtime`]. `TokioRuntime` has no timer there, [`FileToken`] no file and no thread, and [`EnvToken`] no
+//!   variable.
+//!
 //! # Where the token goes
 //!
 //! * Over `http` to anything but `localhost` and loopback addresses a request is refused with
@@ -90,7 +123,8 @@
 //! | warn | token fetch failed | `reason`, a [`SourceErrorKind`]; `error`, its text and the texts of its causes |
 //! | debug | no token, backing off | `reason`, of the last failure; `retry_after` |
 //! | debug | a request waits for a token | |
-//! | debug | a request goes out without the token | `reason`: `KeepExisting`, `UseToken`, `Absent` or `OtherOrigin` |
+//! | debug | a request goes out without the token | `reason`: `KeepExisting`, `UseToken` or `Absent` |
+//! | debug | … because it is within no origin | `reason`: `OtherHost`, `OtherPort`, `OtherScheme`, `OtherLoopback` (`localhost` is not `127.0.0.1`), `NoHost` (tonic needs `with_origin`) or `NoScheme`; `scheme`, `host`, `port` |
 //! | warn | refused to send the token in plaintext | `scheme`, `host` |
 //! | debug | a server rejected the token | |
 //!

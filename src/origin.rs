@@ -8,6 +8,8 @@ use http::{
     uri::{self, Authority},
 };
 
+use crate::trace::WhyPassed;
+
 /// Scheme, host and port (RFC 6454 §4): what must be equal for a request to carry a scoped token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
@@ -26,18 +28,21 @@ pub(crate) enum Scheme {
     Https,
     Ws,
     Wss,
+    Unix,
 }
 
 impl Scheme {
     pub(crate) fn of(scheme: &uri::Scheme) -> Option<Self> {
+        // Clients encrypt what equals this constant. A URI that was built with `HTTPS` does not equal
+        // it, and goes out in plaintext under hyper-tls. (A URI that was parsed is in lower case.)
         if *scheme == uri::Scheme::HTTPS {
             return Some(Self::Https);
         }
         [
             ("http", Self::Http),
-            ("https", Self::Https),
             ("ws", Self::Ws),
             ("wss", Self::Wss),
+            ("unix", Self::Unix),
         ]
         .into_iter()
         .find_map(|(name, known)| (scheme == name).then_some(known))
@@ -47,33 +52,60 @@ impl Scheme {
         match self {
             Self::Http | Self::Ws => 80,
             Self::Https | Self::Wss => 443,
+            // The port that hyperlocal writes. A socket has none.
+            Self::Unix => 0,
         }
     }
 
-    pub(crate) const fn is_encrypted(self) -> bool {
-        matches!(self, Self::Https | Self::Wss)
+    /// Whether nobody on the network reads what goes over this scheme. `is_named`: by the user, as the
+    /// scheme of an origin. Many clients take `wss` for plaintext, so only the user knows of it.
+    ///
+    /// hyper-tls sends what goes to `unix` over the network, if the URI has the name of a host there. So
+    /// the host has to be the path of a socket, in hexadecimal digits as hyperlocal writes it.
+    pub(crate) fn is_private(self, is_named: bool, authority: Option<&Authority>) -> bool {
+        let is_path = |host: &str| {
+            !host.is_empty()
+                && host.len() % 2 == 0
+                && host.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        match self {
+            Self::Https => true,
+            Self::Unix => {
+                is_named || authority.is_some_and(|authority| is_path(split(authority).0))
+            }
+            Self::Wss => is_named,
+            Self::Http | Self::Ws => false,
+        }
     }
 }
 
 impl Origin {
+    /// Takes an origin and no more, so that nobody expects a path to be compared.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidOrigin> {
         let because = |reason| InvalidOrigin { reason };
-        if text.contains('#') {
-            // `Uri` drops a fragment without a word.
-            return Err(because(Reason::NotOnlyAnOrigin));
+        let uri = Uri::from_str(text).map_err(|_| because(Reason::of_unreadable(text)))?;
+        let origin = Self::of(&uri)?;
+        // `Uri` drops a fragment without a word.
+        if uri.path() != "/" || uri.query().is_some() || text.contains('#') {
+            return Err(because(Reason::Path));
         }
-        let uri = Uri::from_str(text).map_err(|_| because(Reason::NotAUri))?;
+        if text.contains('@') {
+            return Err(because(Reason::UserInfo));
+        }
+        Ok(origin)
+    }
+
+    /// The origin of a URI, whatever its path and query.
+    pub(crate) fn of(uri: &Uri) -> Result<Self, InvalidOrigin> {
+        let because = |reason| InvalidOrigin { reason };
         let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-            return Err(because(Reason::NotAbsolute));
+            return Err(because(Reason::NoScheme));
         };
-        let scheme = Scheme::of(scheme).ok_or(because(Reason::Scheme))?;
-        if uri.path() != "/" || uri.query().is_some() || authority.as_str().contains('@') {
-            return Err(because(Reason::NotOnlyAnOrigin));
-        }
+        let scheme = Scheme::of(scheme).ok_or_else(|| because(Reason::of_scheme(scheme)))?;
         let (host, port) = split(authority);
         let port = port_number(scheme, port).ok_or(because(Reason::Port))?;
         if host.is_empty() {
-            return Err(because(Reason::NotAbsolute));
+            return Err(because(Reason::NoHost));
         }
         if host.contains('*') {
             return Err(because(Reason::Wildcard));
@@ -99,6 +131,31 @@ impl Origin {
         let (host, port) = split(authority);
         self.host.eq_ignore_ascii_case(host) && port_number(scheme, port) == Some(self.port)
     }
+}
+
+/// Why none of these origins contains a URI, for an event: the likely slip.
+pub(crate) fn why_outside(origins: &[Origin], uri: &Uri) -> WhyPassed {
+    let Some(authority) = uri.authority() else {
+        return WhyPassed::NoHost;
+    };
+    let Some(scheme) = uri.scheme() else {
+        return WhyPassed::NoScheme;
+    };
+    let (scheme, (host, _)) = (Scheme::of(scheme), split(authority));
+    let mut with_host = origins
+        .iter()
+        .filter(|origin| origin.host.eq_ignore_ascii_case(host))
+        .peekable();
+    if with_host.peek().is_none() {
+        if is_loopback(host) && origins.iter().any(|origin| is_loopback(&origin.host)) {
+            return WhyPassed::OtherLoopback;
+        }
+        return WhyPassed::OtherHost;
+    }
+    if with_host.any(|origin| Some(origin.scheme) == scheme) {
+        return WhyPassed::OtherPort;
+    }
+    WhyPassed::OtherScheme
 }
 
 /// The host, and what follows it: nothing, or a colon and a port.
@@ -145,33 +202,90 @@ fn is_loopback(host: &str) -> bool {
     }
 }
 
-/// Why a text is not an origin.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a text or a URI is not an origin.
+#[derive(Clone, PartialEq, Eq)]
 pub struct InvalidOrigin {
     reason: Reason,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Reason {
+    Whitespace,
+    NotAscii,
+    Brackets,
     NotAUri,
-    NotAbsolute,
-    NotOnlyAnOrigin,
+    NoScheme,
+    NoHost,
+    Path,
+    UserInfo,
     Scheme,
+    UpperCase,
     Port,
     Wildcard,
+}
+
+impl Reason {
+    /// The likely mistake in a text that is no URI.
+    fn of_unreadable(text: &str) -> Self {
+        let has = |kind: fn(&char) -> bool| text.chars().any(|char| kind(&char));
+        if has(|char| char.is_whitespace()) {
+            Self::Whitespace
+        } else if has(|char| !char.is_ascii()) {
+            Self::NotAscii
+        } else if !text.contains("://") {
+            Self::NoScheme
+        } else if text.matches(':').count() > 3 && !text.contains('[') {
+            Self::Brackets
+        } else {
+            Self::NotAUri
+        }
+    }
+
+    /// The likely mistake in a scheme that has no origin.
+    fn of_scheme(scheme: &uri::Scheme) -> Self {
+        if scheme == "https" {
+            Self::UpperCase
+        } else {
+            Self::Scheme
+        }
+    }
 }
 
 impl fmt::Display for InvalidOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = match self.reason {
+            Reason::Whitespace => "it has whitespace in it or around it",
+            Reason::NotAscii => {
+                "it is not ASCII; write the host in punycode, as in https://xn--bcher-kva.example"
+            }
+            Reason::Brackets => {
+                "it is not a URI; an IPv6 address needs brackets, as in https://[2001:db8::1]"
+            }
             Reason::NotAUri => "it is not a URI",
-            Reason::NotAbsolute => "it has no scheme or no host",
-            Reason::NotOnlyAnOrigin => "it has more than a scheme, a host and a port",
-            Reason::Scheme => "its scheme is not https, http, wss or ws",
+            Reason::NoScheme => "it has no scheme; put https:// in front of the host",
+            Reason::NoHost => "it has no host",
+            Reason::Path => {
+                "it has a path, a query or a fragment; leave it out (`for_origin_of` takes a whole URI)"
+            }
+            Reason::UserInfo => "it has a user name; leave out what is before the @",
+            Reason::Scheme => "its scheme is not https, http, wss, ws or unix",
+            Reason::UpperCase => {
+                "its scheme is https in upper case, which clients take for plaintext; build the URI \
+                 with `http::uri::Scheme::HTTPS`"
+            }
             Reason::Port => "its port is not a number from 0 to 65535",
-            Reason::Wildcard => "it has a wildcard, and only whole hosts are compared",
+            Reason::Wildcard => {
+                "it has a wildcard, and only whole hosts are compared; call `for_origin` for each host"
+            }
         };
         write!(f, "not an origin such as https://api.example.com: {reason}")
+    }
+}
+
+/// Carries the text of `Display`: it is what `main` prints.
+impl fmt::Debug for InvalidOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InvalidOrigin(\"{self}\")")
     }
 }
 

@@ -41,6 +41,24 @@ use crate::{
 /// form may do: if the token is rejected there, **the POST is sent again**. Where that must not
 /// happen, use `Policy::none()`.
 ///
+/// # Errors
+///
+/// [`Error`] if the request was not sent, within an error of reqwest-middleware:
+///
+/// ```
+/// use reqwest_middleware::{ClientBuilder, reqwest::Client};
+/// use tower_bearer::{BearerAuthLayer, BearerToken, Error, ErrorKind, StaticToken};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let auth = BearerAuthLayer::new(StaticToken::new(BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?));
+/// let client = ClientBuilder::new(Client::new()).with(auth).build();
+/// let error = client.get("http://api.example.com").send().await.unwrap_err();
+/// assert_eq!(Error::find(&error).unwrap().kind(), ErrorKind::InsecureTransport);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Retries
 ///
 /// Put `reqwest-retry` above, which is before: `.with(retry).with(auth)`. Then each try gets the
@@ -48,7 +66,8 @@ use crate::{
 /// retry has as many tries again.
 ///
 /// In neither place does it retry a 401, a request that was refused, or one that the source had no
-/// token for. It takes no streaming body at all, and it wraps this crate's error in its own.
+/// token for. It takes no streaming body at all. It wraps this crate's error in its own, where
+/// [`Error::find`] finds it.
 ///
 /// # What reqwest does below
 ///
@@ -131,7 +150,7 @@ impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
                 Verdict::Pass => return next.run(request, extensions).await,
                 Verdict::Refuse => {
                     trace::plaintext_refused(&uri);
-                    return Err(MiddlewareError::middleware(Error::insecure_transport(&uri)));
+                    return Err(not_sent(Error::insecure_transport(&uri)));
                 }
             }
         }
@@ -150,12 +169,12 @@ impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
             Err(error) if chosen.is_none() && rules.lets_pass(&error) => {
                 return next.run(request, extensions).await;
             }
-            Err(error) => return Err(MiddlewareError::middleware(Error::no_token(error))),
+            Err(error) => return Err(not_sent(Error::no_token(error))),
         };
         // In a box, as the retry is: what they take would be moved with each request.
         let again = self.retries().then(|| request.try_clone()).flatten();
         let again = again.map(Box::new);
-        let sent = Sent::attach(rules, request.headers_mut(), token, sent_to);
+        let sent = Sent::attach(rules, request.headers_mut(), token, sent_to)?;
         let mut response = next.clone().run(request, extensions).await?;
         if !sent.judge(&mut response) {
             return Ok(response);
@@ -189,7 +208,7 @@ async fn retry(
         _ => return Ok(response),
     };
     drop(response);
-    let sent = Sent::attach(rules, request.headers_mut(), token, rejected.to);
+    let sent = Sent::attach(rules, request.headers_mut(), token, rejected.to)?;
     let mut response = next.run(request, extensions).await?;
     sent.judge(&mut response);
     Ok(response)
@@ -203,14 +222,16 @@ struct Sent {
 }
 
 impl Sent {
-    fn attach(rules: &Rules, headers: &mut HeaderMap, token: BearerToken, to: Url) -> Self {
+    fn attach(rules: &Rules, headers: &mut HeaderMap, token: BearerToken, to: Url) -> Result<Self> {
         let mark = token.seen_mark();
-        let overwrote = rules.attach(headers, &token);
-        Self {
+        let attached = rules.attach(headers, &token);
+        let overwrote =
+            attached.map_err(|_| MiddlewareError::middleware(Error::too_many_headers()))?;
+        Ok(Self {
             token,
             to,
             response_rules: rules.response_rules(mark, overwrote, None),
-        }
+        })
     }
 
     /// Marks the token if the response rejects it, and takes its mark off if the response is a
@@ -226,4 +247,12 @@ impl Sent {
         rules.note(response.extensions_mut());
         is_rejected
     }
+}
+
+/// The errors of reqwest-middleware and of reqwest-retry are transparent: their `source()` is that of the
+/// error within, which itself is in no chain. With a context of the same text, [`Error::find`] finds it,
+/// and a downcast of the [`anyhow::Error`] as well.
+fn not_sent(error: Error) -> MiddlewareError {
+    let text = error.to_string();
+    MiddlewareError::Middleware(anyhow::Error::new(error).context(text))
 }

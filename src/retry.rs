@@ -89,13 +89,26 @@ pub struct RetryRejected<B> {
     retried: bool,
 }
 
-impl<B: Clone> RetryRejected<B> {
-    /// Retries requests with a body that is `Clone`.
+impl<B> RetryRejected<B> {
+    /// Retries requests with a body that is `Clone`, whatever its type.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new() -> Self
+    where
+        B: CloneBody,
+    {
         Self::with_clone(|request| Some(request.clone()))
     }
 }
+
+/// Any body that is `Clone`. It is there for what the compiler says of another body: all of it in the
+/// message, since rustc 1.95 shows no note of a trait whose blanket implementation is not recommended.
+#[diagnostic::on_unimplemented(
+    message = "a body of type `{Self}` is not `Clone`: `RetryRejected::with_clone` takes a function that \
+               clones the requests that can be cloned"
+)]
+pub trait CloneBody: Clone {}
+#[diagnostic::do_not_recommend]
+impl<B: Clone> CloneBody for B {}
 
 impl<B: Clone> Default for RetryRejected<B> {
     fn default() -> Self {

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderName, Uri,
-    header::{AUTHORIZATION, PROXY_AUTHORIZATION},
+    HeaderMap, HeaderName, HeaderValue, Uri,
+    header::{AUTHORIZATION, MaxSizeReached, PROXY_AUTHORIZATION},
     uri::Authority,
 };
 
 use crate::{
     challenge::Challenger,
     error::{SourceError, SourceErrorKind},
-    origin::{InvalidOrigin, Origin, Scheme, is_local},
+    origin::{InvalidOrigin, Origin, Scheme, is_local, why_outside},
     rejection::SeenMark,
     response_rules::{RejectedWhen, ResponseRules},
     source::TokenSource,
@@ -26,6 +26,11 @@ pub(crate) struct Auth<T: ?Sized> {
     /// The last field, so that a waiting request can have it as a `dyn TokenSource`.
     pub(crate) source: T,
 }
+
+/// Makes a waiting request's [`Auth`] of that of a service. Chosen where the source is known to be
+/// `'static`: with that bound on the service itself, no future of an `async` block that holds a service
+/// with an `Arc<dyn TokenSource>` is known to be `Send` (rust-lang/rust#110338).
+pub(crate) type Erase<T> = fn(&Arc<Auth<Arc<T>>>) -> Arc<Auth<dyn TokenSource>>;
 
 impl<T: ?Sized> Auth<T> {
     /// How to read the response to a request that is sent with `token` now. `overwrote` tells whether
@@ -144,6 +149,11 @@ impl Rules {
         Ok(())
     }
 
+    pub(crate) fn add_origin_of(&mut self, uri: &Uri) -> Result<(), InvalidOrigin> {
+        self.origins.push(Origin::of(uri)?);
+        Ok(())
+    }
+
     /// How to read the response to a request that was sent with a token that had `mark` on.
     pub(crate) fn response_rules(
         &self,
@@ -210,6 +220,7 @@ impl Rules {
                 _ => false,
             };
             if !in_scope {
+                trace::passed_outside(uri, || why_outside(&self.origins, uri));
                 return Verdict::Pass;
             }
         }
@@ -220,36 +231,62 @@ impl Rules {
             Some(_) => false,
             None => uri.authority().is_none() || self.header == PROXY_AUTHORIZATION,
         };
-        let encrypted = is_chosen || scheme.is_some_and(Scheme::is_encrypted);
-        if encrypted || self.allow_plaintext || uri.authority().is_some_and(is_local) {
+        // With origins, the URI is within one of them.
+        let is_named = !self.origins.is_empty();
+        let is_private =
+            is_chosen || scheme.is_some_and(|scheme| scheme.is_private(is_named, uri.authority()));
+        if is_private || self.allow_plaintext || uri.authority().is_some_and(is_local) {
             Verdict::Carry
         } else {
             Verdict::Refuse
         }
     }
 
-    /// Tells whether the headers had one of that name already.
+    /// Tells whether the headers had one of that name already. An error if they are full.
     ///
     /// Not inlined: the insertion is optimised better once, here, than in each user's crate.
     #[inline(never)]
-    pub(crate) fn attach(&self, headers: &mut HeaderMap, token: &BearerToken) -> bool {
+    pub(crate) fn attach(
+        &self,
+        headers: &mut HeaderMap,
+        token: &BearerToken,
+    ) -> Result<bool, MaxSizeReached> {
         // Known when this is compiled, the name is hashed and compared for a third less.
-        if self.is_usual_header {
-            headers
-                .insert(AUTHORIZATION, token.header_value())
-                .is_some()
+        let inserted = if self.is_usual_header {
+            headers.try_insert(AUTHORIZATION, token.header_value())
         } else {
             self.attach_other(headers, token)
+        };
+        match inserted {
+            Ok(old) => Ok(old.is_some()),
+            Err(full) => self.attach_to_full(headers, token, full),
         }
     }
 
     #[cold]
-    fn attach_other(&self, headers: &mut HeaderMap, token: &BearerToken) -> bool {
+    fn attach_other(
+        &self,
+        headers: &mut HeaderMap,
+        token: &BearerToken,
+    ) -> Result<Option<HeaderValue>, MaxSizeReached> {
         let value = if self.bare {
             token.bare_header_value()
         } else {
             token.header_value()
         };
-        headers.insert(&self.header, value).is_some()
+        headers.try_insert(&self.header, value)
+    }
+
+    /// A full map takes no value for a name that it has either, so the name has to go first.
+    #[cold]
+    fn attach_to_full(
+        &self,
+        headers: &mut HeaderMap,
+        token: &BearerToken,
+        full: MaxSizeReached,
+    ) -> Result<bool, MaxSizeReached> {
+        headers.remove(&self.header).ok_or(full)?;
+        self.attach_other(headers, token)?;
+        Ok(true)
     }
 }

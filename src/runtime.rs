@@ -211,6 +211,34 @@ mod timers {
         without.push(id);
         None
     }
+
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used)]
+    mod tests {
+        use std::time::Duration;
+
+        use tokio::runtime::{Builder, Runtime};
+
+        use super::{MOST, WITHOUT, sleep};
+
+        fn has_timer(runtime: &Runtime) -> bool {
+            sleep(runtime.handle(), Duration::ZERO).is_some()
+        }
+
+        #[test]
+        fn runtimes_without_a_timer_are_known_after_one_probe_and_few_are_kept() {
+            let current_thread = Builder::new_current_thread;
+            let timed = current_thread().enable_time().build().unwrap();
+            for number in 1..=2 * MOST {
+                let without = current_thread().build().unwrap();
+                assert!(!has_timer(&without) && !has_timer(&without));
+                assert!(has_timer(&timed));
+                let known = WITHOUT.lock().unwrap();
+                assert_eq!(known.len(), (number - 1) % MOST + 1);
+                assert!(known.contains(&without.handle().id()));
+            }
+        }
+    }
 }
 
 /// No runtime: callers drive the fetch.

@@ -6,19 +6,19 @@ use secrecy::zeroize::Zeroizing;
 
 use crate::{
     error::{SourceError, SourceErrorKind},
-    token::{BearerToken, InvalidToken},
+    token::{BearerToken, InvalidToken, trimmed},
 };
 
 /// The longest file that is read: no token is longer, and the rest is whitespace.
 const MAX_FILE_LEN: usize = 64 * 1024;
 
-/// Makes a token of a text without the whitespace around it. `place` names where the text comes from.
+/// Makes a token of a text without the whitespace around it and the byte order mark before it. `place` names where the text comes from.
 pub(crate) fn token_in(
     text: &str,
     parse: fn(&str) -> Result<BearerToken, InvalidToken>,
     place: impl FnOnce() -> String,
 ) -> Result<BearerToken, SourceError> {
-    parse(text.trim_matches(|c: char| c.is_ascii_whitespace())).map_err(|error| {
+    parse(trimmed(text)).map_err(|error| {
         let message = format!("{} does not hold a bearer token", place());
         SourceError::with_source(SourceErrorKind::Invalid, message, error)
     })
@@ -65,8 +65,15 @@ pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>, SourceError> {
     if length > MAX_FILE_LEN {
         return Err(invalid("is over 64 KiB long"));
     }
-    let text = std::str::from_utf8(&buffer[..length]).map_err(|_| invalid("is not UTF-8"))?;
-    Ok(Zeroizing::new(text.to_owned()))
+    let bytes = &buffer[..length];
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        // As PowerShell writes what is redirected to a file.
+        Err(_) if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") => Err(invalid(
+            "begins with the byte order mark of UTF-16 and is not UTF-8",
+        )),
+        Err(_) => Err(invalid("is not UTF-8")),
+    }
 }
 
 pub(crate) fn unreadable(path: &Path, error: io::Error) -> SourceError {

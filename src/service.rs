@@ -12,7 +12,7 @@ use tower_service::Service;
 use crate::{
     error::{BoxError, Error, SourceError},
     future::ResponseFuture,
-    rules::{Auth, Rules, Verdict},
+    rules::{Auth, Erase, Rules, Verdict},
     source::{PendingToken, TokenSource, TokenState},
     trace,
     use_token::UseToken,
@@ -79,6 +79,27 @@ use crate::{
 /// }
 /// ```
 ///
+/// # In a task
+///
+/// What can be spawned with Tower's `Timeout` in this layer's place can be spawned with this layer, also if
+/// the source is an `Arc<dyn TokenSource>`. With neither, rustc takes an `async` block for `Send` that waits
+/// for a request to a service whose error is a `BoxError` ("implementation of `From` is not general enough",
+/// [rust-lang/rust#110338](https://github.com/rust-lang/rust/issues/110338)). There, box the future:
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use http::{Request, Response};
+/// # use tower::util::BoxCloneSyncService;
+/// use futures::FutureExt;
+/// use tower::{Layer, ServiceExt};
+/// use tower_bearer::{BearerAuthLayer, BoxError, TokenSource};
+///
+/// fn send(client: BoxCloneSyncService<Request<()>, Response<()>, BoxError>, source: Arc<dyn TokenSource>) {
+///     let client = BearerAuthLayer::new(source).layer(client);
+///     tokio::spawn(async move { client.oneshot(Request::default()).boxed().await });
+/// }
+/// ```
+///
 /// # Cost
 ///
 /// With a token at hand, a call does not allocate, lock or clone the inner service. It costs what
@@ -91,12 +112,14 @@ use crate::{
 pub struct BearerAuth<S, T> {
     inner: S,
     auth: Arc<Auth<Arc<T>>>,
+    erase: Erase<T>,
 }
 
 impl<S, T> BearerAuth<S, T> {
     pub(crate) fn new(
         inner: S,
         source: Arc<T>,
+        erase: Erase<T>,
         rules: Rules,
         replacements: Option<Arc<dyn TokenSource>>,
     ) -> Self {
@@ -107,7 +130,7 @@ impl<S, T> BearerAuth<S, T> {
             response_rules,
             source,
         });
-        Self { inner, auth }
+        Self { inner, auth, erase }
     }
 
     /// The inner service.
@@ -130,7 +153,7 @@ impl<S, T, B, R> Service<Request<B>> for BearerAuth<S, T>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
-    T: TokenSource + 'static,
+    T: TokenSource,
 {
     type Response = Response<R>;
     type Error = BoxError;
@@ -156,7 +179,10 @@ where
         }
         match source.token().into_state() {
             TokenState::Ready(Ok(token)) => {
-                let overwrote = rules.attach(request.headers_mut(), &token);
+                let attached = rules.attach(request.headers_mut(), &token);
+                let Ok(overwrote) = attached else {
+                    return self.too_many_headers();
+                };
                 let response_rules = self.auth.rules_for(&token, overwrote);
                 let response = self.inner.call(request);
                 ResponseFuture::with_token(response, token, response_rules)
@@ -178,7 +204,6 @@ impl<S, T> BearerAuth<S, T> {
     ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>> + Clone,
-        T: TokenSource + 'static,
     {
         let Some(chosen) = chosen else {
             trace::passed(trace::WhyPassed::UseToken);
@@ -192,7 +217,10 @@ impl<S, T> BearerAuth<S, T> {
         }
         match chosen.token().into_state() {
             TokenState::Ready(Ok(token)) => {
-                let overwrote = rules.attach(request.headers_mut(), &token);
+                let attached = rules.attach(request.headers_mut(), &token);
+                let Ok(overwrote) = attached else {
+                    return self.too_many_headers();
+                };
                 let response_rules = self.auth.rules_for_chosen(&token, overwrote, &chosen);
                 let response = self.inner.call(request);
                 ResponseFuture::with_token(response, token, response_rules)
@@ -211,11 +239,10 @@ impl<S, T> BearerAuth<S, T> {
     ) -> ResponseFuture<S, B>
     where
         S: Service<Request<B>> + Clone,
-        T: TokenSource + 'static,
     {
         trace::waiting();
         self.release();
-        let (inner, auth) = (self.inner.clone(), Arc::clone(&self.auth));
+        let (inner, auth) = (self.inner.clone(), (self.erase)(&self.auth));
         ResponseFuture::after_token(token, inner, request, auth, chosen)
     }
 
@@ -226,6 +253,14 @@ impl<S, T> BearerAuth<S, T> {
     {
         trace::plaintext_refused(request.uri());
         self.not_sent(Error::insecure_transport(request.uri()))
+    }
+
+    #[cold]
+    fn too_many_headers<B>(&mut self) -> ResponseFuture<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        self.not_sent(Error::too_many_headers())
     }
 
     /// The source has no token.
@@ -266,6 +301,7 @@ impl<S: Clone, T> Clone for BearerAuth<S, T> {
         Self {
             inner: self.inner.clone(),
             auth: Arc::clone(&self.auth),
+            erase: self.erase,
         }
     }
 }

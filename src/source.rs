@@ -43,9 +43,31 @@ use crate::{error::SourceError, token::BearerToken};
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a token source",
+    label = "this is not a `TokenSource`",
+    note = "a token is a source: `BearerToken::new(text)?`",
+    note = "an async function becomes a source by `source_fn(f)` or `RefreshingToken::new(f)`",
+    note = "the result of `EnvToken::new` and of `FileToken::new` needs a `?`"
+)]
 pub trait TokenSource: Send + Sync {
     /// The token to use now.
     fn token(&self) -> TokenFuture;
+}
+
+/// Names the trait only, since nothing else is known of such a source: so a type that holds an
+/// `Arc<dyn TokenSource>` can derive `Debug`.
+impl fmt::Debug for dyn TokenSource + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("dyn TokenSource")
+    }
+}
+
+/// As without the markers, which a [`TokenSource`] has in any case.
+impl fmt::Debug for dyn TokenSource + Send + Sync + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("dyn TokenSource")
+    }
 }
 
 impl<T: TokenSource + ?Sized> TokenSource for Arc<T> {

@@ -1,9 +1,12 @@
 //! The secret itself: [`BearerToken`].
 
+mod expiry;
 mod text;
 
 use std::{
+    any::Any,
     fmt,
+    panic::{RefUnwindSafe, UnwindSafe},
     sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime},
 };
@@ -12,12 +15,13 @@ use bytes::Bytes;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, ExposeSecretMut, SecretSlice};
 
+pub(crate) use self::text::trimmed;
 pub use self::text::{InvalidToken, InvalidTokenKind, TokenText};
-use self::text::{MAX_LEN, Reason, check_b64token, check_visible};
-use crate::{
-    clock,
-    rejection::{Mark, Rejection, SeenMark},
+use self::{
+    expiry::Expiry,
+    text::{MAX_LEN, Reason, check_b64token, check_visible},
 };
+use crate::rejection::{Mark, Rejection, SeenMark};
 
 /// The scheme of RFC 6750 §2.1, with the one space of RFC 9110 §11.4.
 const SCHEME: &[u8] = b"Bearer ";
@@ -45,38 +49,15 @@ pub struct BearerToken {
 }
 
 /// What a [`BearerToken`] points to. Sources that keep their token in an atomic pointer keep this.
+#[derive(Clone)]
 pub(crate) struct Inner {
     header: HeaderValue,
     bare: Bare,
     expiry: Option<Expiry>,
+    /// At most one value of each type. Foreign: its `Drop` may do anything, also ask a source.
+    data: Vec<Arc<dyn Any + Send + Sync>>,
     /// Apart from the rest, so that a clone that is given another expiry is still the same token.
     mark: Arc<Mark>,
-}
-
-/// When a token expires, on both clocks. The monotonic clock may stand still while the machine sleeps;
-/// the wall clock may be set.
-#[derive(Clone, Copy)]
-struct Expiry {
-    monotonic: Instant,
-    /// `None` past the end of the clock.
-    wall: Option<SystemTime>,
-    given: Given,
-}
-
-/// How an expiry was given, and so which clock it is true by.
-#[derive(Clone, Copy)]
-enum Given {
-    In,
-    At,
-    AtTime,
-}
-
-impl Expiry {
-    /// Not inlined: the sources without an engine read two clocks only for a token with an expiry.
-    #[inline(never)]
-    fn has_passed(&self) -> bool {
-        self.monotonic <= clock::now() || self.wall.is_some_and(|at| at <= clock::wall())
-    }
 }
 
 impl BearerToken {
@@ -89,7 +70,8 @@ impl BearerToken {
     ///
     /// # Errors
     ///
-    /// If the text is empty, longer than 64 KiB, or has a byte that `b64token` does not allow.
+    /// If the text is empty, longer than 64 KiB, or has a byte that `b64token` does not allow. The error
+    /// names the likely mistake: `Bearer ` before the token, quotes around it, a byte order mark.
     pub fn new(token: impl TokenText) -> Result<Self, InvalidToken> {
         token.with_text(|text| Self::build(text, check_b64token))
     }
@@ -107,14 +89,15 @@ impl BearerToken {
     /// # Errors
     ///
     /// If the text is empty, longer than 64 KiB, or has whitespace, a control byte or a byte
-    /// outside ASCII.
+    /// outside ASCII. Also if it is wrapped in a pair of quotes, which are those of a shell or of a
+    /// configuration file more likely than a part of the token.
     pub fn nonstandard(token: impl TokenText) -> Result<Self, InvalidToken> {
         token.with_text(|text| Self::build(text, check_visible))
     }
 
     fn build(
         text: &str,
-        check: fn(&[u8]) -> Result<(), InvalidToken>,
+        check: fn(&str) -> Result<(), InvalidToken>,
     ) -> Result<Self, InvalidToken> {
         match text.len() {
             0 => {
@@ -127,7 +110,7 @@ impl BearerToken {
                     reason: Reason::TooLong(length),
                 });
             }
-            _ => check(text.as_bytes())?,
+            _ => check(text)?,
         }
         let shared = secret_bytes(SCHEME, text.as_bytes());
         Ok(Self {
@@ -135,6 +118,7 @@ impl BearerToken {
                 header: header_value(shared.clone())?,
                 bare: Bare::new(shared),
                 expiry: None,
+                data: Vec::new(),
                 mark: Arc::default(),
             }),
         })
@@ -143,61 +127,76 @@ impl BearerToken {
     /// The same token, known to expire at `at`.
     #[must_use]
     pub fn expires_at(self, at: Instant) -> Self {
-        self.with_expiry(Expiry {
-            monotonic: at,
-            wall: clock::shift(clock::wall(), clock::now(), at),
-            given: Given::At,
-        })
+        self.with_expiry(Some(Expiry::at(at)))
     }
 
     /// The same token, known to expire at `time`, as in the `exp` claim of a JWT. The time may lie in the
     /// past.
     #[must_use]
     pub fn expires_at_time(self, time: SystemTime) -> Self {
-        let (now, wall) = (clock::now(), clock::wall());
-        let monotonic = match time.duration_since(wall) {
-            Ok(left) => now.checked_add(left),
-            // A clock need not reach back so far. Any time in the past says the same.
-            Err(passed) => Some(now.checked_sub(passed.duration()).unwrap_or(now)),
-        };
-        match monotonic {
-            Some(monotonic) => self.with_expiry(Expiry {
-                monotonic,
-                wall: Some(time),
-                given: Given::AtTime,
-            }),
-            None => self,
-        }
+        self.with_expiry(Expiry::at_time(time))
     }
 
     /// The same token, known to expire `lifetime` from now: `expires_in` of RFC 6749 §5.1. A lifetime
     /// past the end of the clock is no expiry.
     #[must_use]
     pub fn expires_in(self, lifetime: Duration) -> Self {
-        match clock::now().checked_add(lifetime) {
-            Some(monotonic) => self.with_expiry(Expiry {
-                monotonic,
-                wall: clock::wall().checked_add(lifetime),
-                given: Given::In,
-            }),
+        self.with_expiry(Expiry::after(lifetime))
+    }
+
+    fn with_expiry(self, expiry: Option<Expiry>) -> Self {
+        match expiry {
+            Some(expiry) => self.with(|inner| inner.expiry = Some(expiry)),
             None => self,
         }
     }
 
-    fn with_expiry(mut self, expiry: Expiry) -> Self {
-        let expiry = Some(expiry);
-        if let Some(inner) = Arc::get_mut(&mut self.inner) {
-            inner.expiry = expiry;
-            return self;
-        }
-        Self {
-            inner: Arc::new(Inner {
-                header: self.inner.header.clone(),
-                bare: self.inner.bare.clone(),
-                expiry,
-                mark: Arc::clone(&self.inner.mark),
-            }),
-        }
+    /// The same token with `data`, which belongs to the token: the refresh token that came with it, the
+    /// project that pays for its requests. A token has one value of each type, as
+    /// [`http::Extensions`] does: `data` takes the place of an earlier value of type `D`.
+    ///
+    /// Clones of the result share the value, and [`expires_in`](Self::expires_in) keeps it. Clones that
+    /// were made before do not have it. It is in no header and not shown by `Debug`. It is dropped with
+    /// the last holder of the token; wiping a secret in it is up to `D`, as
+    /// [`SecretString`](https://docs.rs/secrecy/0.10/secrecy/type.SecretString.html) does.
+    ///
+    /// Costs two allocations, and a request with the token costs no more.
+    ///
+    /// ```
+    /// use secrecy::{ExposeSecret, SecretString};
+    /// use tower_bearer::{BearerToken, InvalidToken, RefreshingToken};
+    ///
+    /// struct RefreshToken(SecretString);
+    ///
+    /// async fn token_endpoint(refresh_token: &str) -> Result<BearerToken, InvalidToken> {
+    ///     let (access, next) = ("7Fjfp0ZBr1KtDRbnfVdmIw", "8xLOxBtZp8"); // from its response
+    ///     Ok(BearerToken::new(access)?.with_data(RefreshToken(next.into())))
+    /// }
+    ///
+    /// let source = RefreshingToken::renewing(|previous: Option<BearerToken>| async move {
+    ///     let refresh_token = previous.as_ref().and_then(BearerToken::data::<RefreshToken>);
+    ///     token_endpoint(refresh_token.map_or("tGzv3JOkF0", |token| token.0.expose_secret())).await
+    /// });
+    /// ```
+    #[must_use]
+    pub fn with_data<D: Send + Sync + 'static>(self, data: D) -> Self {
+        let data: Arc<dyn Any + Send + Sync> = Arc::new(data);
+        self.with(|inner| {
+            inner.data.retain(|other| !other.is::<D>());
+            inner.data.push(data);
+        })
+    }
+
+    /// The value of type `D` that [belongs to the token](Self::with_data).
+    #[must_use]
+    pub fn data<D: Send + Sync + 'static>(&self) -> Option<&D> {
+        self.inner.data.iter().find_map(|data| data.downcast_ref())
+    }
+
+    /// A change that other clones do not see.
+    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.inner));
+        self
     }
 
     /// When the token expires by the monotonic clock, if that is known.
@@ -209,17 +208,7 @@ impl BearerToken {
     /// What is left of the lifetime by the clocks of a runtime, which need not be the clocks of this
     /// crate. Nothing is left of a token that has expired.
     pub(crate) fn lifetime(&self, now: Instant, wall: SystemTime) -> Option<Duration> {
-        let expiry = self.inner.expiry?;
-        let left = match (expiry.given, expiry.wall) {
-            // It counts from when the token was made, by the clocks of then.
-            (Given::In, at) => {
-                let left = expiry.monotonic.saturating_duration_since(clock::now());
-                at.map_or(left, |at| left.min(until(at, clock::wall())))
-            }
-            (Given::AtTime, Some(at)) => until(at, wall),
-            (Given::At | Given::AtTime, _) => expiry.monotonic.saturating_duration_since(now),
-        };
-        Some(left)
+        Some(self.inner.expiry?.left(now, wall))
     }
 
     /// The `Authorization` field value, `Bearer …`. It is marked sensitive and shares the token's
@@ -233,6 +222,24 @@ impl BearerToken {
     /// The token without its scheme, as sensitive and as wiped as [`header_value`](Self::header_value).
     pub(crate) fn bare_header_value(&self) -> HeaderValue {
         self.inner.bare.header_value(&self.inner.header)
+    }
+
+    /// The text of the token, without `Bearer `: for a protocol that takes the token elsewhere than in a
+    /// header, or for an HTTP client that makes its header itself. What you copy from it is not wiped.
+    ///
+    /// ```
+    /// use tower_bearer::BearerToken;
+    ///
+    /// let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
+    /// assert_eq!(token.expose_secret(), "7Fjfp0ZBr1KtDRbnfVdmIw");
+    /// # Ok::<(), tower_bearer::InvalidToken>(())
+    /// ```
+    #[must_use]
+    pub fn expose_secret(&self) -> &str {
+        let text = self.inner.header.to_str().ok();
+        let token = text.and_then(|text| text.get(SCHEME.len()..));
+        // Not reached: a token is visible ASCII.
+        token.unwrap_or_default()
     }
 
     /// Records that a server rejected this token. Every clone sees it, and sources that can get another
@@ -316,6 +323,10 @@ impl BearerToken {
     }
 }
 
+/// As without data. What a panic leaves of the data is a matter between the data and its user.
+impl UnwindSafe for BearerToken {}
+impl RefUnwindSafe for BearerToken {}
+
 impl fmt::Debug for BearerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BearerToken")
@@ -324,10 +335,6 @@ impl fmt::Debug for BearerToken {
             .field("rejected", &self.is_rejected())
             .finish()
     }
-}
-
-fn until(at: SystemTime, now: SystemTime) -> Duration {
-    at.duration_since(now).unwrap_or_default()
 }
 
 /// The token without its scheme as a header value, made when it is first wanted.

@@ -72,6 +72,16 @@ pub(crate) enum WhyPassed {
     UseToken,
     /// The source has none, and the layer sends such a request all the same.
     Absent,
+    /// Its URI is within no origin: another host, or a port or a scheme that differs, or another name of
+    /// this machine.
+    OtherHost,
+    OtherPort,
+    OtherScheme,
+    OtherLoopback,
+    /// Its URI names no host, as under tonic without `with_origin`.
+    NoHost,
+    /// Its URI names no scheme, as that of a `CONNECT`.
+    NoScheme,
 }
 
 pub(crate) fn passed(reason: WhyPassed) {
@@ -84,6 +94,18 @@ pub(crate) fn waiting() {
 
 pub(crate) fn token_rejected() {
     event!(debug, "a server rejected the token");
+}
+
+/// `reason` is asked only if somebody listens.
+pub(crate) fn passed_outside(uri: &Uri, reason: impl FnOnce() -> WhyPassed) {
+    event!(
+        debug,
+        reason = ?reason(),
+        scheme = uri.scheme_str(),
+        host = uri.host(),
+        port = uri.port_u16(),
+        "a request goes out without the token"
+    );
 }
 
 pub(crate) fn plaintext_refused(uri: &Uri) {

@@ -179,6 +179,7 @@ where
                 Step::WaitingForToken(_) => None,
             };
             let sent = sent.map(|token| self.attach(&mut request, token));
+            let sent = sent.transpose()?;
             return Poll::Ready(Ok((self.inner.call(request), sent)));
         }
     }
@@ -202,16 +203,17 @@ where
         }
     }
 
-    fn attach(&self, request: &mut Request<B>, token: &BearerToken) -> Sent {
-        let overwrote = self.auth.rules.attach(request.headers_mut(), token);
+    fn attach(&self, request: &mut Request<B>, token: &BearerToken) -> Result<Sent, Error> {
+        let attached = self.auth.rules.attach(request.headers_mut(), token);
+        let overwrote = attached.map_err(|_| Error::too_many_headers())?;
         let response_rules = match &self.chosen {
             Some(chosen) => self.auth.rules_for_chosen(token, overwrote, chosen),
             None => self.auth.rules_for(token, overwrote),
         };
-        Sent {
+        Ok(Sent {
             token: token.clone(),
             response_rules,
-        }
+        })
     }
 }
 

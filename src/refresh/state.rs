@@ -46,7 +46,11 @@ impl State {
         let random = self.random.f64();
         let error = match result {
             Err(error) => error,
-            Ok(token) if token.is_rejected() => SourceError::fetched_rejected(),
+            Ok(token) if token.is_rejected() => {
+                let (error, mut displaced) = self.fail(now, id, SourceError::fetched_rejected());
+                displaced.tokens.push(token);
+                return (error.map(Err), displaced);
+            }
             Ok(token) => {
                 let held = token.clone();
                 let rejected = BearerToken::is_rejected;

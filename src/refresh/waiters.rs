@@ -164,6 +164,22 @@ mod tests {
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
     }
 
+    /// As where one task polls several futures.
+    #[test]
+    fn a_waiter_does_not_rely_on_the_place_of_another_waiter_with_the_same_waker() {
+        let waiters = Waiters::default();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let (mut stays, mut leaves) = (None, None);
+        waiters.enter(&mut stays, &waker);
+        waiters.wake_all();
+        waiters.enter(&mut leaves, &waker);
+        waiters.enter(&mut stays, &waker);
+        waiters.leave(leaves.unwrap());
+        waiters.wake_all();
+        assert_eq!(count.0.load(Ordering::SeqCst), 2);
+    }
+
     struct Panics;
 
     impl Wake for Panics {

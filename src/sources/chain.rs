@@ -1,17 +1,14 @@
-//! Several sources, of which the first that has a token wins: [`first_of`], [`Chain`].
+//! Several sources, of which the first that is not absent wins: [`first_of`], [`Chain`].
 
 use std::{
     error::Error as StdError,
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
 
 use crate::{
     error::{SourceError, SourceErrorKind},
-    source::{TokenFuture, TokenSource, TokenState},
+    source::{TokenFuture, TokenSource},
     token::BearerToken,
 };
 
@@ -19,25 +16,27 @@ use crate::{
 pub fn first_of(source: impl IntoSource) -> Chain {
     Chain {
         parts: Vec::new(),
-        winner: Arc::new(AtomicUsize::new(NO_WINNER)),
+        winner: Arc::default(),
     }
     .or(source)
 }
 
-/// Several sources, of which the first that has a token wins.
+/// Several sources, of which the first that is not absent wins, for good.
 ///
 /// A source with [nothing to take a token from](SourceErrorKind::Absent), such as a variable that is
-/// not set or a file that does not exist, is passed over. Any other error ends the search: a
-/// malformed token is a mistake to hear of, not a reason to act as somebody else. The error lists each
-/// source that was tried, and why it has no token. A source that could not be made is not made again
-/// later.
+/// not set or a file that does not exist, is passed over. The first source with any other answer is
+/// the winner, with a token or with an error: a malformed token is a mistake to hear of, not a reason
+/// to act as somebody else. The error lists each source that was passed over, and why the source has
+/// no token.
 ///
-/// The winner is remembered and asked alone, until it has only a rejected token to give. Then the
-/// search starts anew; if no source has a better token, the rejected one is sent again.
+/// The winner stays the winner, also if a server rejects its token, and also if the winner has no
+/// token any more: **no answer of a server makes a program act as somebody else**. Nobody asks the
+/// other sources again, whatever they have by then. While every source is absent there is no winner,
+/// and each request searches anew. A source that could not be made is not made again later.
 ///
-/// A search waits for the answer of each source that it asks. One that may never answer, such as
-/// [`RotatingToken::empty`](crate::RotatingToken::empty), then holds up all requests, also those
-/// that could carry the rejected token of another.
+/// A search asks one source after the other, and waits for each answer. Requests that search at the
+/// same time may get different answers from a source that changes. They agree on one winner: the
+/// first that a search finds.
 ///
 /// ```
 /// use tower_bearer::{BearerAuthLayer, EnvToken, FileToken, first_of};
@@ -46,7 +45,7 @@ pub fn first_of(source: impl IntoSource) -> Chain {
 /// let layer = BearerAuthLayer::new(source);
 /// ```
 ///
-/// Any source can be a part, and the last may well be one that always has a token:
+/// Any source can be a part, and the last may well be a source that always has a token:
 ///
 /// ```
 /// use tower_bearer::{BearerToken, EnvToken, StaticToken, first_of};
@@ -58,13 +57,18 @@ pub fn first_of(source: impl IntoSource) -> Chain {
 #[derive(Clone)]
 pub struct Chain {
     parts: Vec<Part>,
-    /// An index into `parts`, or [`NO_WINNER`].
-    winner: Arc<AtomicUsize>,
+    /// An index into `parts`, once a source has won.
+    winner: Arc<OnceLock<usize>>,
 }
 
-const NO_WINNER: usize = usize::MAX;
-
 /// What a [`Chain`] can be made of: a [`TokenSource`], or the result of trying to make one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a part of a chain of sources",
+    label = "this is neither a `TokenSource` nor a `Result<impl TokenSource, SourceError>`",
+    note = "an async function becomes a source by `source_fn(f)` or `RefreshingToken::new(f)`",
+    note = "a part is a source, or the result of trying to make a source, as `EnvToken::new` gives it",
+    note = "a `Result` with another error: `.map_err(SourceError::from)` makes a `SourceError` of an `InvalidToken`"
+)]
 pub trait IntoSource: Sealed {}
 
 mod sealed {
@@ -109,81 +113,44 @@ impl Part {
 }
 
 impl Chain {
-    /// Asks this source where none before it has anything to take a token from.
+    /// Asks this source if every source before it is absent.
     #[must_use]
     pub fn or(mut self, source: impl IntoSource) -> Self {
         self.parts.push(source.into_part());
-        self.winner = Arc::new(AtomicUsize::new(NO_WINNER));
+        self.winner = Arc::default();
         self
     }
 
-    /// The winner's token if it is good. Otherwise, asks the others in order.
-    async fn keep_or_search(
-        self,
-        winner: usize,
-        of_winner: TokenFuture,
-    ) -> Result<BearerToken, SourceError> {
-        match of_winner.await {
-            Ok(token) if !token.is_rejected() => Ok(token),
-            Err(error) if error.kind() != SourceErrorKind::Absent => Err(error),
-            answer => self.search(winner, Some(answer)).await,
-        }
+    fn winner(&self) -> Option<&Part> {
+        self.parts.get(*self.winner.get()?)
     }
 
-    /// Asks all sources in order but the winner so far, if it has answered, since each is asked once
-    /// for each request.
-    async fn search(
-        self,
-        winner: usize,
-        mut answered: Option<Result<BearerToken, SourceError>>,
-    ) -> Result<BearerToken, SourceError> {
-        // What is sent if no source has a better token.
-        let mut rejected = None;
-        if let Some(Ok(token)) = &answered {
-            rejected = Some((winner, token.clone()));
-        }
+    /// Asks the sources in order until a source is not absent, which then is the winner.
+    async fn search(self) -> Result<BearerToken, SourceError> {
         let mut absent = Vec::new();
         for (index, part) in self.parts.iter().enumerate() {
-            let answer = match answered.take_if(|_| index == winner) {
-                Some(answer) => answer,
-                None => part.token().await,
-            };
-            match answer {
-                Ok(token) if token.is_rejected() => {
-                    rejected.get_or_insert((index, token));
-                }
-                Ok(token) => {
-                    self.replace(winner, index);
-                    return Ok(token);
-                }
+            match part.token().await {
                 Err(error) if error.kind() == SourceErrorKind::Absent => absent.push(error),
-                Err(error) if rejected.is_none() => return Err(after_absent(&absent, error)),
-                Err(_) => break,
+                answer if *self.winner.get_or_init(|| index) == index => {
+                    return answer.map_err(|error| after_absent(&absent, error));
+                }
+                // Another search has found another winner meanwhile. This answer is somebody else's.
+                _ => break,
             }
         }
-        match rejected {
-            Some((index, token)) => {
-                self.replace(winner, index);
-                // The search may have waited long.
-                SourceError::unless_expired(token)
-            }
+        match self.winner() {
+            Some(winner) => winner.token().await,
             None => Err(all_absent(&absent)),
         }
     }
-
-    /// Not if another search was faster: its winner is to be asked alone, and may be good for long.
-    fn replace(&self, winner: usize, next: usize) {
-        let relaxed = Ordering::Relaxed;
-        let _ = self.winner.compare_exchange(winner, next, relaxed, relaxed);
-    }
 }
 
-/// Lists each source that was tried, and why it has no token.
+/// Lists each source, and why the source has no token.
 fn all_absent(errors: &[SourceError]) -> SourceError {
     SourceError::new(SourceErrorKind::Absent, list(errors))
 }
 
-/// The error that ended the search, which also lists the sources that were tried before.
+/// The error of the winner, which also lists the sources that were passed over.
 fn after_absent(absent: &[SourceError], error: SourceError) -> SourceError {
     if absent.is_empty() {
         return error;
@@ -209,16 +176,10 @@ fn list(errors: &[SourceError]) -> String {
 impl TokenSource for Chain {
     /// Once there is a winner, costs what the winner does, and an atomic load.
     fn token(&self) -> TokenFuture {
-        let index = self.winner.load(Ordering::Relaxed);
-        let Some(winner) = self.parts.get(index) else {
-            return TokenFuture::boxed(self.clone().search(index, None));
-        };
-        let of_winner = match winner.token().into_state() {
-            TokenState::Ready(Ok(token)) if !token.is_rejected() => return token.into(),
-            TokenState::Ready(result) => TokenFuture::ready(result),
-            TokenState::Pending(future) => TokenFuture::boxed(future),
-        };
-        TokenFuture::boxed(self.clone().keep_or_search(index, of_winner))
+        match self.winner() {
+            Some(winner) => winner.token(),
+            None => TokenFuture::boxed(self.clone().search()),
+        }
     }
 }
 

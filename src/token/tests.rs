@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{BearerToken, Expiry, Given};
+use super::{
+    BearerToken,
+    expiry::{Expiry, Given},
+};
 use crate::clock;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -39,7 +42,7 @@ fn an_expiry_has_passed_when_either_clock_says_so() {
     ] {
         let expiry = expiry(monotonic, wall);
         assert_eq!(expiry.has_passed(), has_passed, "{monotonic:?}, {wall:?}");
-        let token = token().with_expiry(expiry);
+        let token = token().with_expiry(Some(expiry));
         assert_eq!(token.is_expired(), has_passed);
     }
 }
@@ -79,7 +82,7 @@ fn a_lifetime_counts_from_when_the_token_was_made_by_the_clocks_of_the_crate() {
         wall: Some(clock::wall() + HOUR / 4),
         ..token.inner.expiry.unwrap()
     };
-    let token = token.with_expiry(slept);
+    let token = token.with_expiry(Some(slept));
     let left = token.lifetime(clock::now(), clock::wall()).unwrap();
     assert!(left <= HOUR / 4, "the machine slept: {left:?}");
     assert!(left > Duration::ZERO);
@@ -88,7 +91,7 @@ fn a_lifetime_counts_from_when_the_token_was_made_by_the_clocks_of_the_crate() {
 #[test]
 fn a_lifetime_past_the_end_of_the_wall_clock_alone_is_one_by_the_monotonic_clock() {
     let now = clock::now();
-    let token = token().with_expiry(expiry(now + HOUR, None));
+    let token = token().with_expiry(Some(expiry(now + HOUR, None)));
     let left = left(&token, now, clock::wall());
     assert!(left <= HOUR && left > HOUR / 2, "{left:?}");
 }

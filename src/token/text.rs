@@ -7,25 +7,56 @@ use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 /// The longest token that is taken, in bytes. No server accepts a header field this long.
 pub(super) const MAX_LEN: usize = 64 * 1024;
 
+/// U+FEFF, which some editors put in front of UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// RFC 6750 §2.1: `b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`.
-pub(super) fn check_b64token(bytes: &[u8]) -> Result<(), InvalidToken> {
-    let padding = bytes.iter().rev().take_while(|&&byte| byte == b'=').count();
-    let body = &bytes[..bytes.len() - padding];
+pub(super) fn check_b64token(text: &str) -> Result<(), InvalidToken> {
+    let body = text.trim_end_matches('=');
     if body.is_empty() {
-        return Err(InvalidToken::forbidden(0, b'='));
+        return Err(InvalidToken::forbidden(text, 0));
     }
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
-    forbid_all_but(allowed, body)
-}
-
-pub(super) fn check_visible(bytes: &[u8]) -> Result<(), InvalidToken> {
-    forbid_all_but(|byte| byte.is_ascii_graphic(), bytes)
-}
-
-fn forbid_all_but(allowed: impl Fn(u8) -> bool, bytes: &[u8]) -> Result<(), InvalidToken> {
-    match bytes.iter().position(|&byte| !allowed(byte)) {
-        Some(offset) => Err(InvalidToken::forbidden(offset, bytes[offset])),
+    match body.bytes().position(|byte| !allowed(byte)) {
+        Some(offset) => Err(InvalidToken::forbidden(text, offset)),
         None => Ok(()),
+    }
+}
+
+pub(super) fn check_visible(text: &str) -> Result<(), InvalidToken> {
+    // First: what is within the quotes is no token either.
+    if is_quoted(text) {
+        return Err(InvalidToken::forbidden(text, 0));
+    }
+    match text.bytes().position(|byte| !byte.is_ascii_graphic()) {
+        Some(offset) => Err(InvalidToken::forbidden(text, offset)),
+        None => Ok(()),
+    }
+}
+
+/// Whether a pair of quotes is around it, straight or curly.
+fn is_quoted(text: &str) -> bool {
+    [
+        ('"', '"'),
+        ('\'', '\''),
+        ('`', '`'),
+        ('\u{201c}', '\u{201d}'),
+        ('\u{2018}', '\u{2019}'),
+    ]
+    .into_iter()
+    .any(|(open, close)| {
+        let rest = text.strip_prefix(open);
+        rest.is_some_and(|rest| rest.ends_with(close))
+    })
+}
+
+/// The text of a variable or of a file, without what surrounds a token there: whitespace, and the mark
+/// that some editors put in front of UTF-8.
+pub(crate) fn trimmed(text: &str) -> &str {
+    let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
+    match text.strip_prefix(BYTE_ORDER_MARK) {
+        Some(rest) => rest.trim_start_matches(|c: char| c.is_ascii_whitespace()),
+        None => text,
     }
 }
 
@@ -84,17 +115,22 @@ impl Sealed for Zeroizing<String> {
     }
 }
 
-/// Why a text is not a token: what is wrong, and at which byte. It never holds a byte of the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a text is not a token: what is wrong, at which byte, and what the likely mistake is. It never
+/// holds a byte of the text.
+#[derive(Clone, PartialEq, Eq)]
 pub struct InvalidToken {
     pub(super) reason: Reason,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Reason {
     Empty,
     TooLong(usize),
-    Forbidden { offset: usize, class: &'static str },
+    Forbidden {
+        offset: usize,
+        class: &'static str,
+        advice: Option<&'static str>,
+    },
     NotAFieldValue,
 }
 
@@ -111,8 +147,12 @@ pub enum InvalidTokenKind {
 }
 
 impl InvalidToken {
-    fn forbidden(offset: usize, byte: u8) -> Self {
+    /// The byte of `text` at `offset` is not allowed.
+    fn forbidden(text: &str, offset: usize) -> Self {
+        let byte = text.as_bytes().get(offset).copied().unwrap_or_default();
         let class = match byte {
+            _ if offset == 0 && is_quoted(text) => "quotes around the value",
+            _ if offset == 0 && text.starts_with(BYTE_ORDER_MARK) => "byte order mark",
             b'\n' => "line feed",
             b'\r' => "carriage return",
             b'\t' => "tab",
@@ -124,7 +164,23 @@ impl InvalidToken {
             b'=' => "padding that is not at the end",
             _ => "not in the b64token alphabet of RFC 6750",
         };
-        let reason = Reason::Forbidden { offset, class };
+        let before = text.get(..offset).unwrap_or_default();
+        let advice = if offset == 0 && is_quoted(text) {
+            Some("leave the quotes out")
+        } else if before.eq_ignore_ascii_case("Bearer") {
+            Some("leave `Bearer ` out")
+        } else if before.eq_ignore_ascii_case("Authorization") {
+            Some("leave `Authorization: Bearer ` out")
+        } else if byte.is_ascii_graphic() {
+            Some("`BearerToken::nonstandard` takes this byte")
+        } else {
+            None
+        };
+        let reason = Reason::Forbidden {
+            offset,
+            class,
+            advice,
+        };
         Self { reason }
     }
 
@@ -155,11 +211,29 @@ impl fmt::Display for InvalidToken {
             Reason::TooLong(length) => {
                 write!(f, "token is {length} bytes long, the limit is {MAX_LEN}")
             }
-            Reason::Forbidden { offset, class } => {
-                write!(f, "token has a forbidden byte at offset {offset} ({class})")
+            Reason::Forbidden {
+                offset,
+                class,
+                advice,
+            } => {
+                write!(f, "token has a forbidden byte at offset {offset} ({class})")?;
+                match advice {
+                    Some(advice) => write!(f, ": {advice}"),
+                    None => Ok(()),
+                }
             }
             Reason::NotAFieldValue => f.write_str("token is not an HTTP field value"),
         }
+    }
+}
+
+/// Carries the text of `Display`: it is what `main` prints.
+impl fmt::Debug for InvalidToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InvalidToken")
+            .field("kind", &self.kind())
+            .field("message", &format_args!("\"{self}\""))
+            .finish()
     }
 }
 

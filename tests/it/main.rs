@@ -29,6 +29,7 @@ mod layer {
     #[cfg(feature = "retry")]
     mod retry;
     mod two_layers;
+    mod uris;
     mod waiting;
     mod waiting_for_service;
     mod what_servers_said;
@@ -67,6 +68,7 @@ mod oauth2 {
 
 /// What a token is, and that it neither shows nor stays in memory.
 mod secrets {
+    mod data;
     mod redaction;
     mod token;
     mod wiping;
@@ -78,10 +80,12 @@ mod secrets {
 
 /// The layer around HTTP clients, and on executors of any kind.
 mod clients {
+    mod errors;
     mod http;
     mod http2;
     mod no_runtime;
     mod sdk;
+    mod spawning;
 }
 
 mod support;

@@ -86,6 +86,8 @@ fn fetch(endpoint: &Endpoint, source: &impl TokenSource) {
 }
 
 const STARTED: &str = "DEBUG tower_bearer message=token fetch started";
+const WITHOUT_TOKEN: &str =
+    "DEBUG tower_bearer message=a request goes out without the token reason=";
 const REJECTED: &str = "DEBUG tower_bearer message=a server rejected the token";
 
 #[test]
@@ -276,6 +278,71 @@ fn a_request_whose_token_is_at_hand_tells_nothing() {
     assert_eq!(events, [""; 0]);
 }
 
+#[test]
+fn a_request_outside_every_origin_tells_why() {
+    let cases = [
+        (
+            "https://api.example.com:8443/",
+            "OtherPort",
+            "scheme=https host=api.example.com port=8443",
+        ),
+        (
+            "http://api.example.com/",
+            "OtherScheme",
+            "scheme=http host=api.example.com",
+        ),
+        (
+            "http://localhost:8443/",
+            "OtherScheme",
+            "scheme=http host=localhost port=8443",
+        ),
+        (
+            "https://127.0.0.1:8443/",
+            "OtherLoopback",
+            "scheme=https host=127.0.0.1 port=8443",
+        ),
+        (
+            "https://api.example.com./",
+            "OtherHost",
+            "scheme=https host=api.example.com.",
+        ),
+        (
+            "https://127.0.0.1.evil.example/",
+            "OtherHost",
+            "scheme=https host=127.0.0.1.evil.example",
+        ),
+        ("/pkg.Service/Method", "NoHost", ""),
+        (
+            "api.example.com:443",
+            "NoScheme",
+            "host=api.example.com port=443",
+        ),
+    ];
+    for (uri, reason, fields) in cases {
+        let events = Log::of(|| {
+            let layer = BearerAuthLayer::new(StaticToken::new(token("ours")));
+            let layer = layer.for_origin("https://api.example.com").unwrap();
+            let layer = layer.for_origin("https://localhost:8443").unwrap();
+            send(&mut layer.layer(Server::ok()), get(uri)).unwrap();
+        });
+        assert_eq!(
+            events
+                .iter()
+                .map(|event| event.replace('"', ""))
+                .collect::<Vec<_>>(),
+            [format!("{WITHOUT_TOKEN}{reason} {fields}").trim_end()],
+            "{uri}"
+        );
+    }
+    // Neither name of this machine counts for the other, and only for the other.
+    let events = Log::of(|| {
+        let layer = BearerAuthLayer::new(StaticToken::new(token("ours")));
+        let layer = layer.for_origin("https://api.example.com").unwrap();
+        send(&mut layer.layer(Server::ok()), get("http://localhost/")).unwrap();
+    });
+    assert!(events[0].contains("OtherHost"), "{events:?}");
+}
+
 /// A token, a response body and a password, told apart.
 const SECRETS: [&str; 3] = [
     "7Fjfp0ZBr1KtDRbnfVdmIw",
@@ -359,7 +426,9 @@ fn is_rejected() {
 fn is_refused() {
     let [token_text, _, password] = SECRETS;
     let layer = BearerAuthLayer::new(StaticToken::new(token(token_text)));
-    let mut service = layer.layer(Server::ok());
+    let mut service = layer.clone().layer(Server::ok());
+    let origin = "https://api.example.com";
+    let mut for_origin = layer.for_origin(origin).unwrap().layer(Server::ok());
     for authority in [
         format!("me:{password}@api.example.com"),
         format!("{password}@api.example.com:8080"),
@@ -372,6 +441,7 @@ fn is_refused() {
         if let Ok(uri) = uri.parse::<http::Uri>() {
             let mut request = get("/");
             *request.uri_mut() = uri;
+            send(&mut for_origin, request.clone()).unwrap();
             send(&mut service, request).unwrap_err();
         }
     }
@@ -415,6 +485,7 @@ fn no_event_shows_a_token_a_response_body_or_a_password_in_a_url() {
         "no token, backing off",
         "a server rejected the token",
         "refused to send the token in plaintext",
+        "a request goes out without the token",
     ] {
         assert!(
             events.iter().any(|event| event.contains(expected)),

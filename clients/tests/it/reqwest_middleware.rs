@@ -50,14 +50,49 @@ fn failing() -> impl TokenSource {
 
 /// This crate's error in what a client failed with, which reqwest-retry wraps once more.
 fn our_error(error: &reqwest_middleware::Error) -> Option<&Error> {
+    let found = Error::find(error);
+    let by_downcast = downcast(error);
+    assert_eq!(
+        found.map(std::ptr::from_ref),
+        by_downcast.map(std::ptr::from_ref)
+    );
+    found
+}
+
+fn downcast(error: &reqwest_middleware::Error) -> Option<&Error> {
     let reqwest_middleware::Error::Middleware(error) = error else {
         return None;
     };
     match error.downcast_ref() {
         Some(RetryError::Error(error) | RetryError::WithRetries { err: error, .. }) => {
-            our_error(error)
+            downcast(error)
         }
         None => error.downcast_ref(),
+    }
+}
+
+#[tokio::test]
+async fn our_error_is_found_at_any_depth_of_middlewares_and_keeps_its_text() {
+    let refused =
+        "refused to send a bearer token over plaintext http to api.example.com: use https";
+    let layer = BearerAuthLayer::new(StaticToken::new(token("abc")));
+    let plain = client(layer.clone());
+    let retried = ClientBuilder::new(direct().build().unwrap())
+        .with(RetryTransientMiddleware::new_with_policy(AtOnce(2)))
+        .with(RetryTransientMiddleware::new_with_policy(AtOnce(2)))
+        .with(layer)
+        .build();
+    for client in [plain, retried] {
+        let error = client
+            .get("http://api.example.com/")
+            .send()
+            .await
+            .unwrap_err();
+        assert_eq!(error.to_string(), refused);
+        let found = our_error(&error).unwrap();
+        assert_eq!(found.to_string(), refused);
+        let error: Box<dyn std::error::Error + Send + Sync> = error.into();
+        assert!(Error::find(&*error).is_some(), "as the error of a program");
     }
 }
 
@@ -517,4 +552,20 @@ async fn a_success_after_a_redirect_takes_the_mark_off_only_within_the_origin() 
         client.get(url).send().await.unwrap();
         assert_eq!(ours.is_rejected(), expected, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_full_header_map_is_an_error() {
+    let server = Server::ok().await;
+    let client = client(BearerAuthLayer::new(StaticToken::new(token("ours"))));
+    let mut request = client.get(&server.url).build().unwrap();
+    for n in 0.. {
+        let name = http::HeaderName::try_from(format!("x-{n}")).unwrap();
+        let value = HeaderValue::from_static("");
+        if request.headers_mut().try_insert(name, value).is_err() {
+            break;
+        }
+    }
+    let error = client.execute(request).await.unwrap_err();
+    assert_eq!(our_error(&error).unwrap().kind(), ErrorKind::TooManyHeaders);
 }

@@ -17,7 +17,7 @@ use http::{
     HeaderName, HeaderValue, Method, Request, StatusCode, Version,
     header::{ACCEPT, AUTHORIZATION, PROXY_AUTHORIZATION},
 };
-use tower::{Layer, Service};
+use tower::{Layer, Service, limit::ConcurrencyLimit};
 use tower_bearer::{
     BearerAuthLayer, BearerToken, BoxError, ErrorKind, RotatingToken, SourceError, SourceErrorKind,
     StaticToken, TokenFuture, TokenSource, source_fn,
@@ -463,4 +463,68 @@ fn a_static_token_is_sent_until_its_expiry_even_if_it_was_rejected() {
     let mut service = BearerAuthLayer::new(StaticToken::new(token.clone())).layer(server.clone());
     send(&mut service, get(URI)).unwrap();
     assert_eq!(server.authorizations(), [text(&token)]);
+}
+
+/// A request with as many headers as a map holds, of which `own` may be one.
+fn full(own: Option<&HeaderName>) -> Req {
+    let mut request = get(URI);
+    let headers = request.headers_mut();
+    let own = own.map(|name| (name.clone(), HeaderValue::from_static("Basic b3du")));
+    headers.extend(own);
+    for n in 0.. {
+        let name = HeaderName::try_from(format!("x-{n}")).unwrap();
+        if headers
+            .try_insert(name, HeaderValue::from_static(""))
+            .is_err()
+        {
+            break;
+        }
+    }
+    assert_eq!(headers.keys_len(), 24_576);
+    request
+}
+
+fn assert_no_room(error: &BoxError) {
+    assert_eq!(ours(error).kind(), ErrorKind::TooManyHeaders);
+    assert_eq!(
+        error.to_string(),
+        "no room for the bearer token: the request has too many headers"
+    );
+}
+
+#[test]
+fn a_full_header_map_is_an_error_that_gives_back_what_was_reserved() {
+    for name in [AUTHORIZATION, PROXY_AUTHORIZATION] {
+        let server = Server::ok();
+        let layer = BearerAuthLayer::new(fixed("ours")).header_name(name);
+        let mut service = layer.layer(ConcurrencyLimit::new(server.clone(), 1));
+        make_ready(&mut service);
+        let mut response = Task::new(service.call(full(None)));
+        make_ready(&mut service.get_ref().clone());
+        assert_no_room(&response.finish().unwrap_err());
+        assert!(server.seen().is_empty());
+    }
+}
+
+#[test]
+fn a_full_header_map_is_an_error_also_after_a_wait_for_the_token() {
+    let (source, server) = (RotatingToken::empty(), Server::ok());
+    let layer = BearerAuthLayer::new(source.clone());
+    let mut service = layer.layer(ConcurrencyLimit::new(server.clone(), 1));
+    make_ready(&mut service);
+    let mut response = Task::waiting(service.call(full(None)));
+    source.rotate(token("ours"));
+    assert_no_room(&response.finish().unwrap_err());
+    make_ready(&mut service);
+    assert!(server.seen().is_empty());
+}
+
+#[test]
+fn in_a_full_header_map_the_header_is_overwritten_if_it_is_there() {
+    for name in [AUTHORIZATION, PROXY_AUTHORIZATION] {
+        let server = Server::ok();
+        let layer = BearerAuthLayer::new(fixed("ours")).header_name(name.clone());
+        send(&mut layer.layer(server.clone()), full(Some(&name))).unwrap();
+        assert_eq!(values(&server.seen()[0], name.as_str()), ["Bearer ours"]);
+    }
 }

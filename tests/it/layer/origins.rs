@@ -1,6 +1,6 @@
 //! Where a token goes, and where it does not.
 
-use http::{HeaderValue, header::AUTHORIZATION};
+use http::{HeaderValue, Uri, header::AUTHORIZATION};
 use tower::Layer;
 use tower_bearer::{BearerAuthLayer, ErrorKind, InvalidOrigin, StaticToken};
 
@@ -58,7 +58,10 @@ fn outcome(settings: impl FnOnce(Layered) -> Layered, uri: &str) -> Outcome {
 const TARGETS: &[(&str, Outcome)] = &[
     ("https://api.example.com/", Carried),
     ("HTTPS://api.example.com/", Carried),
-    ("wss://api.example.com/", Carried),
+    // Many clients send this in plaintext.
+    ("wss://api.example.com/", Refused),
+    // A Unix socket, as hyperlocal writes it.
+    ("unix://2f7661722f73:0/info", Carried),
     // Plaintext that leaves the machine.
     ("http://api.example.com/", Refused),
     ("HTTP://api.example.com/", Refused),
@@ -221,6 +224,7 @@ const IN_AND_OUT: &[(&str, &str, Outcome)] = &[
     (API, "http://api.example.com/", Passed),
     (API, "http://api.example.com:443/", Passed),
     (API, "wss://api.example.com/", Passed),
+    (API, "unix://api.example.com:443/", Passed),
     (API, "ftp://api.example.com:443/", Passed),
     ("ws://localhost", "http://localhost/", Passed),
     // Another host.
@@ -287,16 +291,23 @@ fn a_token_goes_to_its_origin_only() {
 }
 
 #[test]
-fn a_plaintext_origin_has_to_be_allowed_as_well() {
+fn a_plaintext_origin_has_to_be_allowed_as_well_and_opens_itself_only() {
     let cases = [
         ("http://api.example.com/", Carried),
+        ("http://api.example.com:80/", Carried),
+        ("https://auth.example.com/", Carried),
         ("http://other.example.com/", Passed),
+        ("http://api.example.com:8080/", Passed),
         ("https://api.example.com/", Passed),
+        ("http://auth.example.com/", Passed),
+        ("ws://api.example.com/", Passed),
+        ("http://localhost/", Passed),
     ];
     for (uri, expected) in cases {
         let settings = |layer: Layered| {
+            let layer = layer.for_origin("http://api.example.com").unwrap();
             let layer = layer.danger_allow_plaintext();
-            layer.for_origin("http://api.example.com").unwrap()
+            layer.for_origin("https://auth.example.com").unwrap()
         };
         assert_eq!(outcome(settings, uri), expected, "{uri}");
     }
@@ -331,36 +342,43 @@ fn a_token_may_have_several_origins() {
 #[test]
 fn a_text_that_is_no_origin_is_an_error_that_says_why() {
     const NOT_A_URI: &str = "it is not a URI";
-    const NOT_ABSOLUTE: &str = "no scheme or no host";
-    const TOO_MUCH: &str = "more than a scheme, a host and a port";
-    const SCHEME: &str = "its scheme is not https, http, wss or ws";
+    const WHITESPACE: &str = "it has whitespace in it or around it";
+    const NO_SCHEME: &str = "it has no scheme; put https:// in front of the host";
+    const PATH: &str = "leave it out (`for_origin_of` takes a whole URI)";
+    const USER: &str = "it has a user name; leave out what is before the @";
+    const SCHEME: &str = "its scheme is not https, http, wss, ws or unix";
     const PORT: &str = "its port is not a number";
     let cases = [
-        ("", NOT_A_URI),
-        (" ", NOT_A_URI),
-        (" https://api.example.com", NOT_A_URI),
-        ("https://api.example.com ", NOT_A_URI),
-        ("https://api.example.com\n", NOT_A_URI),
+        ("", NO_SCHEME),
+        (" ", WHITESPACE),
+        (" https://api.example.com", WHITESPACE),
+        ("https://api.example.com ", WHITESPACE),
+        ("https://api.example.com\n", WHITESPACE),
+        ("\"https://api.example.com\"", NOT_A_URI),
         ("https://", NOT_A_URI),
         ("https:///", NOT_A_URI),
         ("https://api.example.com:1:2", NOT_A_URI),
         ("https://user@", NOT_A_URI),
-        ("https://b\u{fc}cher.example", NOT_A_URI),
-        ("api.example.com", NOT_ABSOLUTE),
-        ("api.example.com:443", NOT_ABSOLUTE),
-        ("//api.example.com", NOT_ABSOLUTE),
-        ("/v1", NOT_ABSOLUTE),
-        ("*", NOT_ABSOLUTE),
-        ("https://:443", NOT_ABSOLUTE),
-        ("https://api.example.com/v1", TOO_MUCH),
-        ("https://api.example.com//", TOO_MUCH),
-        ("https://api.example.com?a=b", TOO_MUCH),
-        ("https://api.example.com/?", TOO_MUCH),
-        ("https://api.example.com#top", TOO_MUCH),
-        ("https://api.example.com/#", TOO_MUCH),
-        ("https://user@api.example.com", TOO_MUCH),
-        ("https://user:password@api.example.com", TOO_MUCH),
-        ("https://@api.example.com", TOO_MUCH),
+        ("https://b\u{fc}cher.example", "write the host in punycode"),
+        ("https://2001:db8::1", "an IPv6 address needs brackets"),
+        ("https://[2001:db8::1", NOT_A_URI),
+        ("api.example.com", NO_SCHEME),
+        ("api.example.com:443", NO_SCHEME),
+        ("api.example.com/v1", NO_SCHEME),
+        ("https:/api.example.com", NO_SCHEME),
+        ("//api.example.com", NO_SCHEME),
+        ("/v1", NO_SCHEME),
+        ("*", NO_SCHEME),
+        ("https://:443", "it has no host"),
+        ("https://api.example.com/v1", PATH),
+        ("https://api.example.com//", PATH),
+        ("https://api.example.com?a=b", PATH),
+        ("https://api.example.com/?", PATH),
+        ("https://api.example.com#top", PATH),
+        ("https://api.example.com/#", PATH),
+        ("https://user@api.example.com", USER),
+        ("https://user:password@api.example.com", USER),
+        ("https://@api.example.com", USER),
         ("https://*.example.com", "wildcard"),
         ("ftp://api.example.com", SCHEME),
         ("httpss://api.example.com", SCHEME),
@@ -383,5 +401,85 @@ fn a_text_that_is_no_origin_is_an_error_that_says_why() {
             "{text:?}: {message}"
         );
         assert!(!message.contains("password"), "{text:?}: {message}");
+        // What `main` prints.
+        assert_eq!(
+            format!("{error:?}"),
+            format!("InvalidOrigin(\"{message}\")")
+        );
+    }
+}
+
+fn built(scheme: &str, authority: &str) -> Uri {
+    let builder = Uri::builder().scheme(scheme).authority(authority);
+    builder.path_and_query("/v1?a=b").build().unwrap()
+}
+
+#[test]
+fn a_base_url_with_a_path_names_its_origin() {
+    let bases = [
+        "https://api.example.com",
+        "https://api.example.com/v1/",
+        "https://API.example.com:443/v1?a=b",
+        "https://user:password@api.example.com/v1",
+    ];
+    for base in bases {
+        let base: Uri = base.parse().unwrap();
+        let settings = |layer: Layered| layer.for_origin_of(&base).unwrap();
+        for (uri, expected) in [
+            ("https://api.example.com/", Carried),
+            ("https://api.example.com/v2", Carried),
+            ("https://api.example.com:8443/v1", Passed),
+            ("https://www.example.com/v1", Passed),
+            ("http://api.example.com/v1", Passed),
+        ] {
+            assert_eq!(outcome(settings, uri), expected, "{uri} for {base}");
+        }
+    }
+}
+
+#[test]
+fn a_base_url_that_names_no_origin_is_an_error_that_says_why() {
+    let cases = [
+        (Uri::from_static("/v1"), "it has no scheme"),
+        (Uri::from_static("api.example.com:443"), "it has no scheme"),
+        (built("ftp", "api.example.com"), "its scheme is not https"),
+        (
+            built("https", "api.example.com:x"),
+            "its port is not a number",
+        ),
+        (built("https", "*.example.com"), "wildcard"),
+        (
+            built("HTTPS", "api.example.com"),
+            "its scheme is https in upper case, which clients take for plaintext; build the URI with \
+             `http::uri::Scheme::HTTPS`",
+        ),
+    ];
+    for (uri, reason) in cases {
+        let error = layer().for_origin_of(&uri).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains(reason), "{uri}: {message}");
+    }
+}
+
+#[test]
+fn a_refusal_says_what_to_do_about_the_scheme() {
+    let cases = [
+        (
+            built("HTTPS", "api.example.com"),
+            "`http::uri::Scheme::HTTPS`",
+        ),
+        (
+            built("wss", "api.example.com"),
+            "name the server by `for_origin`",
+        ),
+        (built("http", "api.example.com"), ": use https"),
+        (built("gopher", "api.example.com"), ": use https"),
+    ];
+    for (uri, remedy) in cases {
+        let mut request = get("/");
+        *request.uri_mut() = uri;
+        let error = send(&mut layer().layer(Server::ok()), request).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains(remedy), "{message}");
     }
 }

@@ -375,3 +375,31 @@ fn each_response_marks_the_token_of_its_own_request() {
     let marked = [0, 1, 2].map(|number| tokens[number].is_rejected());
     assert_eq!(marked, [false, true, false]);
 }
+
+/// What a server says is kept as long as the token, so it has a limit.
+#[test]
+fn of_what_a_server_says_the_first_8_kib_are_kept() {
+    for (lengths, kept) in [
+        (vec![0, 10], 2),
+        (vec![4_096, 4_096, 1], 2),
+        (vec![4_096, 4_097, 1], 1),
+        (vec![8_192], 1),
+        (vec![8_193, 1], 0),
+    ] {
+        let ours = token("ours");
+        let values: Vec<Vec<u8>> = lengths.iter().map(|&length| vec![b'x'; length]).collect();
+        let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+        let response = challenge(401, &WWW_AUTHENTICATE, &values);
+        let server = Server::answering(move |_| response.clone());
+        let mut service = BearerAuthLayer::new(StaticToken::new(ours.clone())).layer(server);
+        send(&mut service, get("https://api.example.com/")).unwrap();
+        let rejection = ours.rejection().unwrap();
+        assert_eq!(rejection.status(), StatusCode::UNAUTHORIZED);
+        let said: Vec<_> = rejection
+            .challenges()
+            .iter()
+            .map(HeaderValue::len)
+            .collect();
+        assert_eq!(said, lengths[..kept], "{lengths:?}");
+    }
+}

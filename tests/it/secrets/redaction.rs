@@ -130,6 +130,19 @@ fn what_is_shown_is_what_a_user_looks_for() {
     assert_eq!(shown(&waits), "TokenFuture(pending)");
     let fetch = || async { Ok::<_, Infallible>(token()) };
     assert_eq!(format!("{:?}", source_fn(fetch)), "SourceFn { .. }");
+    let builder = RefreshingToken::builder(fetch).runtime(CallerDriven::new());
+    let shown = format!("{builder:?}");
+    assert!(
+        shown.starts_with("RefreshingTokenBuilder {") && shown.contains("CallerDriven"),
+        "{shown}"
+    );
+    let refreshing = builder.build();
+    futures::executor::block_on(refreshing.token()).unwrap();
+    let shown = format!("{refreshing:?}");
+    assert!(
+        shown.starts_with("RefreshingToken {") && shown.contains("BearerToken {"),
+        "{shown}"
+    );
     assert_eq!(format!("{:?}", CallerDriven::new()), "CallerDriven");
     #[cfg(feature = "tokio")]
     assert_eq!(
@@ -174,9 +187,10 @@ fn what_a_server_said_of_a_token_does_not_show_it() {
     let tokens = AtomicBool::new(false);
     let source = {
         let (ours, other) = (ours.clone(), other.clone());
-        move || match tokens.swap(true, Ordering::SeqCst) {
-            false => ours.clone().into(),
-            true => other.clone().into(),
+        move || {
+            let is_later = tokens.swap(true, Ordering::SeqCst);
+            let token = if is_later { &other } else { &ours };
+            token.clone().into()
         }
     };
     let layer = BearerAuthLayer::new(Asking(source)).retry_rejected();
@@ -320,7 +334,14 @@ fn a_file_is_not_shown() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("token");
     std::fs::write(&path, SECRET).unwrap();
-    assert_debug_hidden("FileToken", &FileToken::new(&path).unwrap());
+    let source = FileToken::new(&path).unwrap();
+    assert_debug_hidden("FileToken", &source);
+    let shown = format!("{source:?}");
+    let names = path.to_str().unwrap();
+    assert!(
+        shown.contains(names) && shown.contains("BearerToken {"),
+        "{shown}"
+    );
     assert_debug_hidden("FileTokenBuilder", &FileToken::builder(&path));
     std::fs::write(&path, format!("{SECRET}\0")).unwrap();
     assert_chain_hidden("FileToken", &FileToken::new(&path).unwrap_err());

@@ -34,7 +34,7 @@ fn an_invalid_token_is_told_what_is_wrong_and_where() {
         ),
         (
             "Bearer abc",
-            "token has a forbidden byte at offset 6 (space)",
+            "token has a forbidden byte at offset 6 (space): leave `Bearer ` out",
             Some(6),
         ),
         (
@@ -69,17 +69,17 @@ fn an_invalid_token_is_told_what_is_wrong_and_where() {
         ),
         (
             "ab=c",
-            "token has a forbidden byte at offset 2 (padding that is not at the end)",
+            "token has a forbidden byte at offset 2 (padding that is not at the end): `BearerToken::nonstandard` takes this byte",
             Some(2),
         ),
         (
             "==",
-            "token has a forbidden byte at offset 0 (padding that is not at the end)",
+            "token has a forbidden byte at offset 0 (padding that is not at the end): `BearerToken::nonstandard` takes this byte",
             Some(0),
         ),
         (
             "id:4711",
-            "token has a forbidden byte at offset 2 (not in the b64token alphabet of RFC 6750)",
+            "token has a forbidden byte at offset 2 (not in the b64token alphabet of RFC 6750): `BearerToken::nonstandard` takes this byte",
             Some(2),
         ),
     ];
@@ -93,6 +93,77 @@ fn an_invalid_token_is_told_what_is_wrong_and_where() {
         };
         assert_eq!(error.kind(), kind, "{message}");
     }
+}
+
+#[test]
+fn an_invalid_token_is_told_the_likely_mistake() {
+    let quotes = Some("(quotes around the value): leave the quotes out");
+    let (mark, bearer) = (Some("(byte order mark)"), Some(": leave `Bearer ` out"));
+    let header = Some(": leave `Authorization: Bearer ` out");
+    let takes = Some(": `BearerToken::nonstandard` takes this byte");
+    // The end of what `new` says, and of what `nonstandard` says.
+    let cases = [
+        ("\"abc\"", quotes, quotes),
+        ("'abc'", quotes, quotes),
+        ("`abc`", quotes, quotes),
+        ("\u{201c}abc\u{201d}", quotes, quotes),
+        ("\u{2018}abc\u{2019}", quotes, quotes),
+        ("\"\"", quotes, quotes),
+        ("\"Bearer abc\"", quotes, quotes),
+        ("'a b'", quotes, quotes),
+        // No pair.
+        ("\"abc", takes, None),
+        ("\"", takes, None),
+        ("abc\"", takes, None),
+        ("\"abc'", takes, None),
+        ("a\"b\"", takes, None),
+        ("\u{feff}abc", mark, mark),
+        ("a\u{feff}bc", Some("(not ASCII)"), Some("(not ASCII)")),
+        ("Bearer abc", bearer, bearer),
+        ("bearer abc", bearer, bearer),
+        ("BEARER\tabc", bearer, bearer),
+        ("Bearer:abc", bearer, None),
+        ("Bearer  abc", bearer, bearer),
+        ("ABearer abc", Some("(space)"), Some("(space)")),
+        ("Bearerabc def", Some("(space)"), Some("(space)")),
+        ("Authorization: Bearer abc", header, Some("(space)")),
+        ("authorization:Bearer abc", header, Some("(space)")),
+        ("id:4711", takes, None),
+        ("a=b", takes, None),
+        ("a%20", takes, None),
+        ("a b", Some("(space)"), Some("(space)")),
+        ("ab\u{e9}", Some("(not ASCII)"), Some("(not ASCII)")),
+    ];
+    for (text, standard, nonstandard) in cases {
+        for (result, end) in [
+            (BearerToken::new(text), standard),
+            (BearerToken::nonstandard(text), nonstandard),
+        ] {
+            let message = result.err().map(|error| error.to_string());
+            match (message, end) {
+                (Some(message), Some(end)) => {
+                    assert!(message.ends_with(end), "{text:?}: {message}");
+                }
+                (message, end) => assert_eq!(message.as_deref(), end, "{text:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_text_in_quotes_is_at_fault_from_its_first_byte_on() {
+    for error in [
+        BearerToken::new("\"a b\"").unwrap_err(),
+        BearerToken::nonstandard("\"a b\"").unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), InvalidTokenKind::ForbiddenByte);
+        assert_eq!(error.offset(), Some(0));
+    }
+}
+
+fn is_quoted(text: &str) -> bool {
+    let pair = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    ['"', '\'', '`'].into_iter().any(pair)
 }
 
 #[test]
@@ -169,7 +240,8 @@ fn no_text_panics() {
     for _ in 0..20_000 {
         let text: String = (0..random.usize(0..24)).map(|_| random.char(..)).collect();
         let valid = BearerToken::nonstandard(&text).is_ok();
-        let expected = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let expected = visible && !is_quoted(&text);
         assert_eq!(valid, expected, "{text:?}");
         let _ = BearerToken::new(text);
     }
@@ -216,6 +288,8 @@ fn a_rejection_is_seen_by_every_clone_whatever_its_expiry() {
     assert!(token.is_rejected() && clone.is_rejected() && other.is_rejected());
     let same_text = BearerToken::new("abc").unwrap();
     assert!(!same_text.is_rejected());
+    assert!(token.is_same(&clone) && token.is_same(&other) && other.is_same(&clone));
+    assert!(!token.is_same(&same_text) && !same_text.is_same(&other));
     drop((clone, other));
     let alone = token.expires_in(Duration::from_secs(60));
     assert!(alone.is_rejected(), "an expiry does not take the mark away");

@@ -1,13 +1,13 @@
-//! `Chain`: who wins, what is passed over and what is not, and until when the winner is remembered.
+//! `Chain`: which source wins, what is passed over and what is not, and that the winner stays the winner.
 
 use std::{
     error::Error as StdError,
-    fs, hint, io,
+    fs, io,
     sync::{
-        Arc, Mutex,
+        Arc, Barrier, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    thread,
 };
 
 use futures::{executor::block_on, future::FutureExt};
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tower::Layer;
 use tower_bearer::{
     BearerAuthLayer, BearerToken, Chain, EnvToken, FileToken, RotatingToken, SourceError,
-    SourceErrorKind, StaticToken, TokenFuture, TokenSource, first_of, source_fn,
+    SourceErrorKind, StaticToken, TokenFuture, TokenReplaced, TokenSource, first_of, source_fn,
 };
 
 use crate::{
@@ -133,7 +133,7 @@ fn a_file_that_holds_no_token_is_an_error_and_not_passed_over() {
 }
 
 #[test]
-fn only_an_absent_source_is_passed_over() {
+fn only_an_absent_source_is_passed_over_and_any_other_wins_with_its_error() {
     for kind in [
         SourceErrorKind::Invalid,
         SourceErrorKind::Expired,
@@ -141,13 +141,18 @@ fn only_an_absent_source_is_passed_over() {
         SourceErrorKind::TimedOut,
         SourceErrorKind::Panicked,
         SourceErrorKind::Rejected,
+        SourceErrorKind::Recursive,
+        SourceErrorKind::Invalidated,
         SourceErrorKind::Closed,
     ] {
-        let next = with("next");
-        let chain = first_of(without(kind)).or(next.clone());
+        let (winner, next) = (without(kind), with("next"));
+        let chain = first_of(winner.clone()).or(next.clone());
         let failure = ask(&chain).unwrap_err();
-        assert_eq!((failure.kind(), next.asked()), (kind, 0));
+        assert_eq!(failure.kind(), kind);
         assert_eq!(report(&failure), format!("it is {kind:?}"));
+        winner.set(Err(error(SourceErrorKind::Absent)));
+        assert_eq!(ask(&chain).unwrap_err().kind(), SourceErrorKind::Absent);
+        assert_eq!(next.asked(), 0, "{kind:?}");
     }
 }
 
@@ -175,104 +180,108 @@ fn with_no_token_anywhere_the_error_lists_each_source_and_why() {
 #[test]
 fn the_error_of_a_source_after_absent_ones_keeps_its_cause_and_its_next_try() {
     let endpoint = Endpoint::on(VirtualTime::caller_driven(), || Script::Fail);
-    let chain = first_of(EnvToken::new(NOT_SET)).or(endpoint.source());
-    let first = endpoint.time.block_on(chain.token()).unwrap_err();
-    let backing_off = ask(&chain).unwrap_err();
-    assert_eq!(first.retry_after(), None);
-    assert!(backing_off.retry_after().is_some());
-    for failure in [first, backing_off] {
-        assert_eq!(failure.kind(), SourceErrorKind::Failed);
-        let shown = report(&failure);
-        assert!(
-            shown.starts_with("no source has a token: environment variable"),
-            "{shown}"
-        );
-        assert!(shown.ends_with(": the endpoint is down"), "{shown}");
-        let mut cause = failure.source();
-        while let Some(error) = cause.filter(|cause| !cause.is::<io::Error>()) {
-            cause = error.source();
-        }
-        assert!(cause.is_some(), "the endpoint's own error is kept");
-    }
+    let source = endpoint.source();
+    endpoint.time.block_on(source.token()).unwrap_err();
+    let chain = first_of(EnvToken::new(NOT_SET)).or(source);
+    let failure = ask(&chain).unwrap_err();
+    assert_eq!(failure.kind(), SourceErrorKind::Failed);
+    assert!(failure.retry_after().is_some());
+    let shown = report(&failure);
+    assert!(
+        shown.starts_with("no source has a token: environment variable"),
+        "{shown}"
+    );
+    assert!(shown.ends_with(": the endpoint is down"), "{shown}");
+    assert!(
+        failure.cause::<io::Error>().is_some(),
+        "the endpoint's own error is kept"
+    );
 }
 
 #[test]
-fn the_winner_is_asked_alone_until_its_token_is_rejected() {
-    let (first, second) = (without(SourceErrorKind::Absent), with("b1"));
-    let chain = first_of(first.clone()).or(second.clone());
+fn the_winner_is_asked_alone_also_once_its_token_is_rejected() {
+    let (first, second, third) = (without(SourceErrorKind::Absent), with("b1"), with("c"));
+    let chain = first_of(first.clone()).or(second.clone()).or(third.clone());
     assert_eq!(header(&chain), "Bearer b1");
-    // An earlier one that has a token by now does not matter, nor a new token of the winner.
+    // An earlier source that has a token by now does not matter.
     first.set(Ok(token("a1")));
     second.set(Ok(token("b2")));
-    for _ in 0..3 {
-        assert_eq!(header(&chain), "Bearer b2");
+    assert_eq!(header(&chain), "Bearer b2");
+    ask(&chain).unwrap().reject();
+    assert_eq!(header(&chain), "Bearer b2");
+    assert!(ask(&chain).unwrap().is_rejected());
+    second.set(Ok(token("b3")));
+    assert_eq!(header(&chain), "Bearer b3");
+    assert_eq!((first.asked(), third.asked()), (1, 0));
+}
+
+#[test]
+fn a_401_makes_no_later_request_go_out_as_somebody_else() {
+    for wins in [0, 1] {
+        let sources = [with("a"), with("b")];
+        if wins == 1 {
+            sources[0].set(Err(error(SourceErrorKind::Absent)));
+        }
+        let [first, second] = sources.clone();
+        let server = Server::answering(|_| status(StatusCode::UNAUTHORIZED));
+        let layer = BearerAuthLayer::new(first_of(first).or(second)).retry_rejected();
+        let mut service = layer.layer(server.clone());
+        for _ in 0..3 {
+            let response = send(&mut service, get("https://api.example.com/")).unwrap();
+            assert!(
+                response.extensions().get::<TokenReplaced>().is_none(),
+                "a retry would act as somebody else"
+            );
+            sources[0].set(Ok(token("a")));
+        }
+        let expected = ["Bearer a", "Bearer b"][wins];
+        assert_eq!(server.authorizations(), [expected; 3]);
+        assert_eq!(sources[1 - wins].asked(), wins);
     }
-    assert_eq!((first.asked(), second.asked()), (1, 4));
-    ask(&chain).unwrap().reject();
-    assert_eq!(header(&chain), "Bearer a1");
-    let asked = second.asked();
-    assert_eq!(header(&chain), "Bearer a1");
-    assert_eq!(second.asked(), asked, "the new winner is asked alone");
 }
 
 #[test]
-fn a_response_401_makes_a_chain_under_a_layer_search_anew() {
-    let (first, second) = (without(SourceErrorKind::Absent), with("b"));
-    let chain = first_of(first.clone()).or(second);
-    let server = Server::answering(|request| {
-        let revoked = request.headers()["authorization"] == "Bearer b";
-        status(if revoked {
-            StatusCode::UNAUTHORIZED
-        } else {
-            StatusCode::OK
-        })
-    });
-    let mut service = BearerAuthLayer::new(chain).layer(server.clone());
-    send(&mut service, get("https://api.example.com/")).unwrap();
-    first.set(Ok(token("a")));
-    send(&mut service, get("https://api.example.com/")).unwrap();
-    assert_eq!(server.authorizations(), ["Bearer b", "Bearer a"]);
-}
-
-#[test]
-fn a_rejected_token_is_passed_over_for_a_later_one_that_is_not() {
-    let (first, second) = (with("a"), with("b"));
-    let chain = first_of(first).or(second);
-    ask(&chain).unwrap().reject();
-    assert_eq!(header(&chain), "Bearer b");
-}
-
-#[test]
-fn with_nothing_better_the_first_rejected_token_is_sent_again() {
-    let tokens = [token("a"), token("b")];
-    tokens.iter().for_each(BearerToken::reject);
-    let [a, b] = tokens.map(|token| scripted(Ok(token)));
-    let broken = without(SourceErrorKind::Failed);
-    let unreached = with("c");
-    let chain = first_of(without(SourceErrorKind::Absent))
-        .or(a.clone())
-        .or(b)
-        .or(broken.clone())
-        .or(unreached.clone());
-    for asked in 1..=3 {
+fn a_token_that_was_rejected_before_the_search_wins_as_well() {
+    let rejected = token("a");
+    rejected.reject();
+    let (first, second) = (scripted(Ok(rejected)), with("b"));
+    let chain = first_of(first).or(second.clone());
+    for _ in 0..2 {
         assert_eq!(header(&chain), "Bearer a");
-        assert_eq!(broken.asked(), asked, "searched anew each time");
     }
-    assert_eq!(
-        unreached.asked(),
-        0,
-        "a broken source is not passed over now either"
-    );
-    a.set(Ok(token("a2")));
-    assert_eq!(header(&chain), "Bearer a2");
+    assert_eq!(second.asked(), 0);
 }
 
 #[test]
-fn a_winner_that_has_nothing_any_more_makes_the_search_start_anew() {
+fn a_winner_that_has_nothing_any_more_stays_the_winner() {
     let (first, second) = (with("a"), with("b"));
-    let chain = first_of(first.clone()).or(second);
+    let chain = first_of(first.clone()).or(second.clone());
     assert_eq!(header(&chain), "Bearer a");
     first.set(Err(error(SourceErrorKind::Absent)));
+    for _ in 0..2 {
+        let failure = ask(&chain).unwrap_err();
+        assert_eq!(failure.kind(), SourceErrorKind::Absent);
+        assert_eq!(report(&failure), "it is Absent");
+    }
+    first.set(Ok(token("a2")));
+    assert_eq!(header(&chain), "Bearer a2");
+    assert_eq!(second.asked(), 0);
+}
+
+#[test]
+fn while_all_are_absent_each_request_searches_anew() {
+    let (first, second) = (
+        without(SourceErrorKind::Absent),
+        without(SourceErrorKind::Absent),
+    );
+    let chain = first_of(first.clone()).or(second.clone());
+    for asked in 1..=3 {
+        assert_eq!(ask(&chain).unwrap_err().kind(), SourceErrorKind::Absent);
+        assert_eq!((first.asked(), second.asked()), (asked, asked));
+    }
+    second.set(Ok(token("b")));
+    assert_eq!(header(&chain), "Bearer b");
+    first.set(Ok(token("a")));
     assert_eq!(header(&chain), "Bearer b");
 }
 
@@ -290,20 +299,53 @@ fn a_winner_that_fails_is_an_error_and_stays_the_winner() {
 }
 
 #[test]
-fn a_refreshing_winner_replaces_its_own_token_before_others_are_asked() {
+fn a_refreshing_winner_replaces_its_own_token_and_no_other_source_does() {
     let endpoint = Endpoint::on(VirtualTime::caller_driven(), one_hour);
     let other = with("other");
-    let chain = first_of(endpoint.source()).or(other.clone());
-    let next = || endpoint.time.block_on(chain.token()).unwrap();
-    let first = next();
+    let source = endpoint.source();
+    let chain = first_of(source.clone()).or(other.clone());
+    let next = || endpoint.time.block_on(chain.token());
+    let first = next().unwrap();
     assert_eq!(text(&first), "Bearer token-1");
     first.reject();
-    assert_eq!(text(&next()), "Bearer token-2");
-    assert_eq!(other.asked(), 0);
-    // What it cannot replace is passed over.
+    assert_eq!(text(&next().unwrap()), "Bearer token-2");
+    // A token that the winner cannot replace is served again.
     endpoint.otherwise(|| Script::Fail);
-    next().reject();
-    assert_eq!(text(&next()), "Bearer other");
+    next().unwrap().reject();
+    assert_eq!(text(&next().unwrap()), "Bearer token-2");
+    // After a sign-out there is no token, and still nobody else's.
+    source.invalidate();
+    assert_eq!(next().unwrap_err().kind(), SourceErrorKind::Failed);
+    assert_eq!(other.asked(), 0);
+}
+
+#[test]
+fn searches_on_many_threads_agree_on_one_winner() {
+    for _ in 0..100 {
+        // Absent to whichever search asks it first.
+        let asked = AtomicUsize::new(0);
+        let first = Asking(move || {
+            let is_first = asked.fetch_add(1, Ordering::SeqCst) == 0;
+            TokenFuture::ready(if is_first {
+                Err(error(SourceErrorKind::Absent))
+            } else {
+                Ok(token("a"))
+            })
+        });
+        let chain = first_of(first).or(with("b"));
+        let start = Barrier::new(4);
+        let search = || {
+            start.wait();
+            header(&chain)
+        };
+        let found = thread::scope(|scope| {
+            [(); 4]
+                .map(|()| scope.spawn(search))
+                .map(|search| search.join().unwrap())
+        });
+        let winner = header(&chain);
+        assert!(found.iter().all(|header| *header == winner), "{found:?}");
+    }
 }
 
 #[test]
@@ -347,7 +389,7 @@ fn sources_that_wait_are_asked_one_after_the_other() {
 }
 
 #[test]
-fn a_search_that_ends_late_does_not_displace_the_winner_of_another() {
+fn a_search_that_ends_late_asks_the_winner_of_another() {
     let (first, second) = (without(SourceErrorKind::Absent), Manual::default());
     let chain = first_of(first.clone()).or(second.clone());
     // It has asked the first, which has nothing yet, and waits for the second.
@@ -355,34 +397,40 @@ fn a_search_that_ends_late_does_not_displace_the_winner_of_another() {
     first.set(Ok(token("a")));
     assert_eq!(header(&chain), "Bearer a");
     second.answer(Ok(token("b")));
-    assert_eq!(text(&late.finish().unwrap()), "Bearer b");
+    assert_eq!(text(&late.finish().unwrap()), "Bearer a");
     assert_eq!(header(&chain), "Bearer a");
 }
 
 #[test]
-fn a_rejected_token_that_expires_during_the_search_is_not_sent_again() {
-    let expiring = token("a").expires_in(Duration::from_millis(1));
-    expiring.reject();
-    let slow = Manual::default();
-    let chain = first_of(scripted(Ok(expiring.clone()))).or(slow.clone());
-    let mut search = Task::waiting(chain.token());
-    while !expiring.is_expired() {
-        hint::spin_loop();
-    }
-    slow.answer(Err(error(SourceErrorKind::Failed)));
-    let error = search.finish().unwrap_err();
-    assert_eq!(error.kind(), SourceErrorKind::Expired);
+fn a_search_that_finds_nothing_asks_the_winner_of_another() {
+    let (first, second) = (without(SourceErrorKind::Absent), Manual::default());
+    let chain = first_of(first.clone()).or(second.clone());
+    let mut late = Task::waiting(chain.token());
+    first.set(Ok(token("a")));
+    assert_eq!(header(&chain), "Bearer a");
+    second.answer(Err(error(SourceErrorKind::Absent)));
+    assert_eq!(text(&late.finish().unwrap()), "Bearer a");
 }
 
 #[test]
-fn a_source_that_waits_for_its_first_token_holds_back_a_rejected_one_as_well() {
-    let (first, second) = (with("a"), RotatingToken::empty());
-    let chain = first_of(first).or(second.clone());
-    ask(&chain).unwrap().reject();
+fn a_search_whose_source_fails_late_asks_the_winner_of_another() {
+    let (first, second) = (without(SourceErrorKind::Absent), Manual::default());
+    let chain = first_of(first.clone()).or(second.clone());
+    let mut late = Task::waiting(chain.token());
+    first.set(Ok(token("a")));
+    assert_eq!(header(&chain), "Bearer a");
+    second.answer(Err(error(SourceErrorKind::Failed)));
+    assert_eq!(text(&late.finish().unwrap()), "Bearer a");
+}
+
+#[test]
+fn a_source_that_waits_for_its_first_token_is_not_absent() {
+    let (first, second) = (RotatingToken::empty(), with("b"));
+    let chain = first_of(first.clone()).or(second.clone());
     let mut search = Task::waiting(chain.token());
-    assert!(search.poll().is_pending());
-    second.rotate(token("b"));
-    assert_eq!(text(&search.finish().unwrap()), "Bearer b");
+    first.rotate(token("a"));
+    assert_eq!(text(&search.finish().unwrap()), "Bearer a");
+    assert_eq!(second.asked(), 0);
 }
 
 #[test]
@@ -406,23 +454,12 @@ fn a_source_function_may_be_absent_too() {
 
 #[test]
 fn a_rejection_and_an_outage_of_an_earlier_source_do_not_add_up_to_a_total_outage() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&asked);
-    let earlier = source_fn(move || {
-        let kind = match counted.fetch_add(1, Ordering::SeqCst) {
-            0 => SourceErrorKind::Absent,
-            _ => SourceErrorKind::Failed,
-        };
-        async move { Err::<BearerToken, _>(SourceError::new(kind, "the vault has none")) }
-    });
-    let second = StaticToken::new(BearerToken::new("second").unwrap());
-    let chain = first_of(earlier).or(second);
-    block_on(chain.token()).unwrap().reject();
+    let (earlier, second) = (without(SourceErrorKind::Absent), with("second"));
+    let chain = first_of(earlier.clone()).or(second);
+    ask(&chain).unwrap().reject();
+    earlier.set(Err(error(SourceErrorKind::Failed)));
     for _ in 0..3 {
-        assert_eq!(
-            block_on(chain.token()).unwrap().header_value(),
-            "Bearer second"
-        );
+        assert_eq!(header(&chain), "Bearer second");
     }
 }
 

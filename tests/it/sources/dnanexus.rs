@@ -227,6 +227,8 @@ fn the_api_server_has_a_default_in_each_part() {
 
 #[test]
 fn what_names_no_api_server_is_an_error_and_not_a_default() {
+    const PATH: &str =
+        "it has a path, a query or a fragment; leave it out (`for_origin_of` takes a whole URI)";
     for (name, value, why) in [
         ("DX_APISERVER_HOST", "", "DX_APISERVER_HOST is empty"),
         ("DX_APISERVER_HOST", " \n", "DX_APISERVER_HOST is empty"),
@@ -238,13 +240,9 @@ fn what_names_no_api_server_is_an_error_and_not_a_default() {
         (
             "DX_APISERVER_PROTOCOL",
             "ftp",
-            "its scheme is not https, http, wss or ws",
+            "its scheme is not https, http, wss, ws or unix",
         ),
-        (
-            "DX_APISERVER_PROTOCOL",
-            "https://",
-            "it has more than a scheme, a host and a port",
-        ),
+        ("DX_APISERVER_PROTOCOL", "https://", "it has no host"),
         (
             "DX_APISERVER_PORT",
             "https",
@@ -255,24 +253,24 @@ fn what_names_no_api_server_is_an_error_and_not_a_default() {
             "65536",
             "its port is not a number from 0 to 65535",
         ),
-        (
-            "DX_APISERVER_PORT",
-            "443/x",
-            "it has more than a scheme, a host and a port",
-        ),
+        ("DX_APISERVER_PORT", "443/x", PATH),
         ("DX_APISERVER_HOST", "a.example:80", "it is not a URI"),
-        (
-            "DX_APISERVER_HOST",
-            "a.example/x",
-            "it has more than a scheme, a host and a port",
-        ),
+        ("DX_APISERVER_HOST", "a.example/x", PATH),
         (
             "DX_APISERVER_HOST",
             "me@a.example",
-            "it has more than a scheme, a host and a port",
+            "it has a user name; leave out what is before the @",
         ),
-        ("DX_APISERVER_HOST", "two words", "it is not a URI"),
-        ("DX_APISERVER_HOST", "::1", "it is not a URI"),
+        (
+            "DX_APISERVER_HOST",
+            "two words",
+            "it has whitespace in it or around it",
+        ),
+        (
+            "DX_APISERVER_HOST",
+            "::1",
+            "it is not a URI; an IPv6 address needs brackets, as in https://[2001:db8::1]",
+        ),
     ] {
         let found = in_folder(file(&[
             (name, value),

@@ -36,6 +36,60 @@ fn whitespace_around_the_value_is_trimmed() {
 }
 
 #[test]
+fn one_byte_order_mark_before_the_value_is_dropped() {
+    let variables = [
+        ("MARK", OsStr::new("\u{feff}abc")),
+        ("SPACES", OsStr::new(" \u{feff} abc \n")),
+        ("TWO", OsStr::new("\u{feff}\u{feff}abc")),
+        ("AFTER", OsStr::new("abc\u{feff}")),
+        ("ALONE", OsStr::new("\u{feff}\n")),
+    ];
+    let test = "sources::env::one_byte_order_mark_before_the_value_is_dropped";
+    in_child(test, &variables, || {
+        for name in ["MARK", "SPACES"] {
+            assert_eq!(header(&EnvToken::new(name).unwrap()), "Bearer abc");
+            assert_eq!(header(&EnvToken::nonstandard(name).unwrap()), "Bearer abc");
+        }
+        for (name, cause) in [
+            (
+                "TWO",
+                "token has a forbidden byte at offset 0 (byte order mark)",
+            ),
+            (
+                "AFTER",
+                "token has a forbidden byte at offset 3 (not ASCII)",
+            ),
+            ("ALONE", "token is empty"),
+        ] {
+            let error = EnvToken::nonstandard(name).unwrap_err();
+            assert_eq!(error.source().unwrap().to_string(), cause);
+        }
+    });
+}
+
+#[test]
+fn a_value_in_quotes_is_an_error_that_says_so() {
+    let variables = [
+        ("DOUBLE", OsStr::new("\"abc\"\n")),
+        ("SINGLE", OsStr::new(" 'id:4711' ")),
+        ("MARK", OsStr::new("\u{feff}\"abc\"")),
+    ];
+    let test = "sources::env::a_value_in_quotes_is_an_error_that_says_so";
+    in_child(test, &variables, || {
+        for name in ["DOUBLE", "SINGLE", "MARK"] {
+            for result in [EnvToken::new(name), EnvToken::nonstandard(name)] {
+                let error = result.unwrap_err();
+                assert_eq!(error.kind(), SourceErrorKind::Invalid);
+                let expected = "token has a forbidden byte at offset 0 (quotes around the value): leave \
+                                the quotes out";
+                assert_eq!(error.source().unwrap().to_string(), expected, "{name}");
+                assert!(format!("{error:?}").contains(expected));
+            }
+        }
+    });
+}
+
+#[test]
 fn a_variable_that_is_not_set_is_absent() {
     for name in ["TOWER_BEARER_NOT_SET", "", "A=B", "A\0B"] {
         let error = EnvToken::new(name).unwrap_err();
@@ -64,7 +118,7 @@ fn a_value_that_is_no_token_is_an_error_that_names_the_variable() {
             ),
             (
                 "COLON",
-                "token has a forbidden byte at offset 2 (not in the b64token alphabet of RFC 6750)",
+                "token has a forbidden byte at offset 2 (not in the b64token alphabet of RFC 6750): `BearerToken::nonstandard` takes this byte",
             ),
         ];
         for (name, cause) in cases {

@@ -109,6 +109,49 @@ fn a_rejected_token_that_is_still_in_the_file_is_sent_again() {
     assert_eq!(header(&source), "Bearer second");
 }
 
+/// Puts a new token in the file, has a server reject the token before, and asks.
+fn revoke(file: &Fixture, source: &FileToken, next: &str) -> String {
+    let before = block_on(source.token()).unwrap();
+    file.replace(next);
+    before.reject();
+    header(source)
+}
+
+#[test]
+fn a_token_that_lasted_from_one_read_to_the_next_has_two_revocations_answered_at_once() {
+    let file = Fixture::with("token-0");
+    let source = FileToken::builder(file.path())
+        .reread_every(5 * SECOND)
+        .runtime(file.time.clone())
+        .build()
+        .unwrap();
+    assert_eq!(revoke(&file, &source, "token-1"), "Bearer token-1");
+    for _ in 0..12 {
+        file.time.advance(5 * SECOND);
+        assert_eq!(header(&source), "Bearer token-1");
+    }
+    for token in ["token-2", "token-3"] {
+        file.time.advance(SECOND);
+        assert_eq!(revoke(&file, &source, token), format!("Bearer {token}"));
+    }
+}
+
+#[test]
+fn a_server_that_rejected_everything_for_an_hour_leaves_no_long_interval_behind() {
+    let file = Fixture::with("token-0");
+    let source = file.source();
+    for _ in 0..3_600 {
+        block_on(source.token()).unwrap().reject();
+        file.time.advance(SECOND);
+    }
+    for _ in 0..360 {
+        file.time.advance(10 * SECOND);
+        header(&source);
+    }
+    file.time.advance(SECOND);
+    assert_eq!(revoke(&file, &source, "token-1"), "Bearer token-1");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_swap_of_symbolic_links_as_kubernetes_does_it_is_followed() {
@@ -172,14 +215,26 @@ fn a_broken_file_keeps_the_last_token_until_a_later_read_mends_it() {
 #[test]
 fn what_is_wrong_at_start_up_is_an_error_that_names_the_file() {
     let too_long = [b'x'].repeat(65_537);
-    let cases: [(&[u8], &str); 5] = [
+    let quotes = "(quotes around the value): leave the quotes out";
+    let cases: [(&[u8], &str); 10] = [
         (b"", "does not hold a bearer token: token is empty"),
         (b" \n\t", "does not hold a bearer token: token is empty"),
         (
             b"two words",
             "does not hold a bearer token: token has a forbidden byte at offset 3 (space)",
         ),
-        (b"\xff\xfe", "is not UTF-8"),
+        (b"\"abc\"\n", quotes),
+        (b"\xef\xbb\xbf'abc'", quotes),
+        (b"\xe9", " is not UTF-8"),
+        (b"a\xff\xfe", "token is not UTF-8"),
+        (
+            b"\xff\xfea\0",
+            "the byte order mark of UTF-16 and is not UTF-8",
+        ),
+        (
+            b"\xfe\xff\0a",
+            "the byte order mark of UTF-16 and is not UTF-8",
+        ),
         (&too_long, "is over 64 KiB long"),
     ];
     for (text, expected) in cases {
@@ -196,6 +251,13 @@ fn what_is_wrong_at_start_up_is_an_error_that_names_the_file() {
     let (kind, chain) = file.error();
     assert_eq!(kind, SourceErrorKind::Invalid);
     assert!(chain.ends_with("is not a regular file"), "{chain}");
+}
+
+#[test]
+fn a_byte_order_mark_before_the_token_is_dropped() {
+    for text in ["\u{feff}abc\n", "\n\u{feff} abc"] {
+        assert_eq!(header(&Fixture::with(text).source()), "Bearer abc");
+    }
 }
 
 #[test]
@@ -366,7 +428,8 @@ fn a_file_system_that_hangs_holds_up_no_request_for_long_and_takes_one_thread() 
         1,
         "each try takes a thread more"
     );
-    // The thread goes on, and the next read may begin.
+    // The last try ends. Then the thread goes on, and the next read may begin.
+    threads.time.run();
     fixture.replace("new");
     for Work(work) in threads.works.lock().unwrap().drain(..) {
         work();

@@ -224,6 +224,7 @@ fn after_a_lost_fetch_it_waits_for_a_second() {
 #[derive(Clone, Debug)]
 struct Dropping {
     time: VirtualTime,
+    has_timers: bool,
     dropped: Arc<AtomicUsize>,
 }
 
@@ -235,7 +236,11 @@ impl Runtime for Dropping {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        self.time.sleep(duration)
+        if self.has_timers {
+            self.time.sleep(duration)
+        } else {
+            Box::pin(std::future::pending())
+        }
     }
 
     fn now(&self) -> Instant {
@@ -253,6 +258,7 @@ fn where_every_task_is_dropped_it_tries_once_a_second_and_does_not_spin() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let runtime = Dropping {
         time: endpoint.time.clone(),
+        has_timers: true,
         dropped: Arc::clone(&dropped),
     };
     let source = endpoint.builder().runtime(runtime).build();
@@ -268,6 +274,29 @@ fn where_every_task_is_dropped_it_tries_once_a_second_and_does_not_spin() {
     drop(source);
     assert!(kept.is_woken());
     kept.task.finish();
+}
+
+#[test]
+fn where_nothing_measures_time_a_change_after_the_pause_ends_it_and_none_before() {
+    let endpoint = Endpoint::new(one_hour);
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let runtime = Dropping {
+        time: endpoint.time.clone(),
+        has_timers: false,
+        dropped: Arc::clone(&dropped),
+    };
+    let source = endpoint.builder().runtime(runtime).build();
+    let mut kept = Kept::new(source.keep_fresh());
+    kept.settle(&endpoint);
+    let dropped = || dropped.load(Ordering::SeqCst);
+    assert_eq!(dropped(), 1);
+    drop(source.refresh_now());
+    kept.settle(&endpoint);
+    assert_eq!(dropped(), 2, "in the pause");
+    endpoint.time.advance(SECOND);
+    drop(source.refresh_now());
+    kept.settle(&endpoint);
+    assert_eq!(dropped(), 4, "after it");
 }
 
 #[test]

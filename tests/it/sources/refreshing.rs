@@ -302,6 +302,47 @@ fn a_token_is_not_served_in_the_last_moments_of_its_life() {
 }
 
 #[test]
+fn how_long_before_its_expiry_a_token_is_served_is_a_setting() {
+    let endpoint = Endpoint::new(|| Script::Hang);
+    endpoint.script([one_hour()]);
+    let builder = endpoint.builder().expiry_margin(MINUTE);
+    let source = builder.build();
+    assert_eq!(number(&endpoint, &source), 1);
+    endpoint.time.advance(HOUR - MINUTE - SECOND);
+    let token = source.token().now_or_never().expect("it is good").unwrap();
+    assert_eq!(number_of(&token), 1);
+    endpoint.time.advance(SECOND);
+    drop(waiting(&source));
+}
+
+/// When the refresh of a token is due that was fetched just now and lives for an hour.
+fn due(settings: impl Fn(RefreshingTokenBuilder) -> RefreshingTokenBuilder) -> Duration {
+    let endpoint = Endpoint::new(one_hour);
+    let source = settings(endpoint.builder()).build();
+    assert_eq!(number(&endpoint, &source), 1);
+    source.status().next_refresh().unwrap() - endpoint.time.now()
+}
+
+#[test]
+fn how_long_before_the_end_of_service_a_refresh_begins_is_a_setting() {
+    let after = |ahead| due(|builder| builder.startup_jitter(0.0).refresh_ahead(ahead));
+    let service = HOUR - 10 * SECOND;
+    assert_eq!(after(MINUTE), service - MINUTE);
+    assert_eq!(
+        after(HOUR),
+        service - HOUR / 5,
+        "a fifth of the lifetime at most"
+    );
+}
+
+#[test]
+fn a_seed_makes_what_is_random_the_same_each_time() {
+    let [first, again, other] = [1, 1, 2].map(|seed| due(|builder| builder.random_seed(seed)));
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+}
+
+#[test]
 fn a_token_without_expiry_is_kept() {
     let endpoint = Endpoint::new(|| Script::Token(None));
     let source = endpoint.source();

@@ -1,6 +1,8 @@
 //! `RefreshingToken`: what a 401 costs.
 
-use futures::{channel::oneshot, future::join_all};
+use std::time::Duration;
+
+use futures::{FutureExt, channel::oneshot, future::join_all};
 use tower_bearer::{SourceErrorKind, TokenSource};
 
 use crate::sources::refreshing::{
@@ -170,4 +172,39 @@ fn a_rejection_while_a_refresh_is_under_way_waits_for_it() {
     assert_eq!(number_of(&endpoint.time.block_on(caller).unwrap()), 2);
     assert_eq!(number_of(&endpoint.time.block_on(refresh).unwrap()), 2);
     assert_eq!(endpoint.fetches(), 2);
+}
+
+#[test]
+fn how_long_a_request_waits_for_a_replacement_is_a_setting() {
+    let endpoint = Endpoint::new(|| Script::Hang);
+    endpoint.script([one_hour()]);
+    let source = endpoint.builder().replacement_wait(2 * SECOND).build();
+    endpoint.time.block_on(source.token()).unwrap().reject();
+    let mut caller = waiting(&source);
+    endpoint.time.advance(SECOND);
+    assert!((&mut caller).now_or_never().is_none());
+    endpoint.time.advance(SECOND);
+    let token = (&mut caller).now_or_never().expect("it waits").unwrap();
+    assert_eq!(number_of(&token), 1);
+}
+
+#[test]
+fn the_time_between_replacements_is_a_setting() {
+    let endpoint = Endpoint::new(one_hour);
+    let builder = endpoint.builder().startup_jitter(0.0);
+    let source = builder.rejection_backoff(20 * SECOND, 30 * SECOND).build();
+    let reject = || {
+        let token = endpoint.time.block_on(source.token()).unwrap();
+        token.reject();
+        number_of(&token)
+    };
+    assert_eq!([reject(), reject(), reject()], [1, 2, 3]);
+    for (wait, next) in [(20, 4), (30, 5), (30, 6)] {
+        endpoint
+            .time
+            .advance(wait * SECOND - Duration::from_nanos(1));
+        assert_eq!(reject(), next - 1);
+        endpoint.time.advance(Duration::from_nanos(1));
+        assert_eq!(reject(), next);
+    }
 }

@@ -1,0 +1,307 @@
+//! Why a source has no token: [`SourceError`].
+
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use super::{BoxError, Quoted, find_in_chain};
+use crate::token::{BearerToken, InvalidToken};
+
+/// Why a source has no token.
+///
+/// Cheap to clone: every request that waited for the same failed fetch gets a clone of one error.
+///
+/// It never holds a byte of a token. The error of a fetch function is kept as `source()`, and only
+/// its `Display` is ever shown, since the `Debug` of an HTTP client's error may hold a response body.
+#[derive(Clone)]
+pub struct SourceError {
+    inner: Arc<ErrorInner>,
+}
+
+#[derive(Clone)]
+struct ErrorInner {
+    kind: SourceErrorKind,
+    message: Cow<'static, str>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+    retry_after: Option<Duration>,
+    permanent: bool,
+}
+
+/// What went wrong in a source, see [`SourceError::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SourceErrorKind {
+    /// Nothing is there to take a token from: a variable that is not set, a file that does not exist.
+    Absent,
+    /// Something is there, and it is not a token.
+    Invalid,
+    /// The token is past its expiry: the only one there is, or one that was fetched just now.
+    Expired,
+    /// The function that fetches the token failed.
+    Failed,
+    /// The function that fetches the token took too long.
+    TimedOut,
+    /// The function that fetches the token panicked.
+    Panicked,
+    /// The fetched token is one that a server has already rejected.
+    Rejected,
+    /// The fetch asked its own source for a token that it would have to wait for, as a fetch does that
+    /// goes through a client which the layer wraps.
+    Recursive,
+    /// [`RefreshingToken::invalidate`](crate::RefreshingToken::invalidate) was called while the request
+    /// waited.
+    Invalidated,
+    /// No token can arrive any more: whatever would have supplied it was dropped.
+    Closed,
+}
+
+impl SourceError {
+    /// An error with a message that a user can act on. Put nothing secret in it.
+    pub fn new(kind: SourceErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::from_parts(kind, message.into(), None)
+    }
+
+    /// An error with a message and the error that caused it.
+    pub fn with_source(
+        kind: SourceErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        source: impl Into<BoxError>,
+    ) -> Self {
+        Self::from_parts(kind, message.into(), Some(source.into().into()))
+    }
+
+    fn from_parts(
+        kind: SourceErrorKind,
+        message: Cow<'static, str>,
+        source: Option<Arc<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(ErrorInner {
+                kind,
+                message,
+                source,
+                retry_after: None,
+                permanent: false,
+            }),
+        }
+    }
+
+    /// The error of a fetch function.
+    pub(crate) fn failed(error: impl Into<BoxError>) -> Self {
+        match error.into().downcast::<Self>() {
+            Ok(error) => *error,
+            Err(error) => Self::with_source(
+                SourceErrorKind::Failed,
+                "the token could not be fetched",
+                error,
+            ),
+        }
+    }
+
+    /// For sources that have one token and no way to get another.
+    #[inline]
+    pub(crate) fn unless_expired(token: BearerToken) -> Result<BearerToken, Self> {
+        if token.is_expired() {
+            return Err(Self::expired());
+        }
+        Ok(token)
+    }
+
+    #[cold]
+    pub(crate) fn taken() -> Self {
+        Self::new(
+            SourceErrorKind::Closed,
+            "the token was already taken from this future",
+        )
+    }
+
+    #[cold]
+    fn expired() -> Self {
+        Self::new(SourceErrorKind::Expired, "the token has expired")
+    }
+
+    pub(crate) fn timed_out(limit: Duration) -> Self {
+        Self::new(
+            SourceErrorKind::TimedOut,
+            format!(
+                "the token could not be fetched within {limit:?}; a fetch through a client that waits \
+                 for this token never ends"
+            ),
+        )
+    }
+
+    /// Without the panic's message, which may hold anything.
+    pub(crate) fn panicked() -> Self {
+        Self::new(
+            SourceErrorKind::Panicked,
+            "the function that fetches the token panicked",
+        )
+    }
+
+    pub(crate) fn fetched_expired() -> Self {
+        Self::new(
+            SourceErrorKind::Expired,
+            "the token that was fetched has already expired",
+        )
+    }
+
+    pub(crate) fn fetched_rejected() -> Self {
+        Self::new(
+            SourceErrorKind::Rejected,
+            "the token that was fetched is one that a server has rejected",
+        )
+    }
+
+    pub(crate) fn recursive() -> Self {
+        Self::new(
+            SourceErrorKind::Recursive,
+            "fetching the token waits for that very token: the fetch must not go through a client that \
+             asks this source",
+        )
+    }
+
+    pub(crate) fn invalidated() -> Self {
+        Self::new(
+            SourceErrorKind::Invalidated,
+            "the source was invalidated while the request waited for a token",
+        )
+    }
+
+    pub(crate) fn closed_after_losses() -> Self {
+        Self::new(
+            SourceErrorKind::Closed,
+            "the runtime drops or ignores every task that fetches the token",
+        )
+    }
+
+    /// The error for callers who come between a failure and the next try.
+    pub(crate) fn backing_off(last: &Self, retry_after: Duration) -> Self {
+        Self {
+            inner: Arc::new(ErrorInner {
+                message: format!("no token, and no new try to fetch one for {retry_after:.1?}")
+                    .into(),
+                source: Some(Arc::new(last.clone())),
+                retry_after: Some(retry_after),
+                ..(*last.inner).clone()
+            }),
+        }
+    }
+
+    /// The same error under another message.
+    pub(crate) fn with_message(&self, message: String) -> Self {
+        self.clone().with(|inner| inner.message = message.into())
+    }
+
+    fn with(self, change: impl FnOnce(&mut ErrorInner)) -> Self {
+        let mut inner = Arc::unwrap_or_clone(self.inner);
+        change(&mut inner);
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The same error, after which a [`RefreshingToken`](crate::RefreshingToken) does not try again
+    /// before `wait` has passed: for an endpoint that says 429 or 503 with `Retry-After` (RFC 9110
+    /// §10.2.3). Over 15 minutes, it counts as 15 minutes.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::{SourceError, SourceErrorKind};
+    ///
+    /// let error = SourceError::new(SourceErrorKind::Failed, "the token endpoint is busy")
+    ///     .with_retry_after(Duration::from_secs(60));
+    /// assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
+    /// ```
+    #[must_use]
+    pub fn with_retry_after(self, wait: Duration) -> Self {
+        self.with(|inner| inner.retry_after = Some(wait))
+    }
+
+    /// The same error, known not to go away by itself, such as `invalid_grant` of an OAuth 2.0 server
+    /// (RFC 6749 §5.2). A [`RefreshingToken`](crate::RefreshingToken) then tries again rarely.
+    #[must_use]
+    pub fn permanent(self) -> Self {
+        self.with(|inner| inner.permanent = true)
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn kind(&self) -> SourceErrorKind {
+        self.inner.kind
+    }
+
+    /// How long until the source tries again, if the error tells: the error of an earlier try does, and
+    /// an error [that was told](Self::with_retry_after).
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.inner.retry_after
+    }
+
+    /// Whether the error is known [not to go away by itself](Self::permanent).
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        self.inner.permanent
+    }
+
+    /// The first error of type `E` in the chain of causes: what a fetch function failed with.
+    ///
+    /// ```
+    /// use std::{fmt::Error, io};
+    /// use tower_bearer::{SourceError, SourceErrorKind};
+    ///
+    /// let busy = io::Error::from(io::ErrorKind::ConnectionRefused);
+    /// let error = SourceError::with_source(SourceErrorKind::Failed, "no connection", busy);
+    /// assert_eq!(error.cause::<io::Error>().unwrap().kind(), io::ErrorKind::ConnectionRefused);
+    /// assert!(error.cause::<Error>().is_none());
+    /// ```
+    #[must_use]
+    pub fn cause<E: StdError + 'static>(&self) -> Option<&E> {
+        self.source().and_then(find_in_chain)
+    }
+}
+
+impl From<InvalidToken> for SourceError {
+    fn from(error: InvalidToken) -> Self {
+        Self::with_source(
+            SourceErrorKind::Invalid,
+            "the source's text is not a token",
+            error,
+        )
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.inner.message)
+    }
+}
+
+/// Carries the text of `Display`, and that of its causes: it is what `main` prints.
+impl fmt::Debug for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("SourceError");
+        debug.field("kind", &self.inner.kind);
+        debug.field("message", &Quoted(self));
+        if let Some(source) = self.source() {
+            debug.field("source", &Quoted(&Chain(source)));
+        }
+        debug.finish()
+    }
+}
+
+/// The texts of an error and of its causes.
+struct Chain<'a>(&'a dyn StdError);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        match self.0.source() {
+            Some(cause) => write!(f, ": {}", Chain(cause)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for SourceError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner.source.as_deref().map(|source| source as _)
+    }
+}
