@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes};
 use http::{
-    HeaderValue, Request, Response,
+    Request, Response,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body::Body;
@@ -74,7 +74,7 @@ where
             _ => answer.has_code(&["invalid_grant", "invalid_request"]),
         };
         match value {
-            Sent::Token(token, _) if is_blamed => token.reject(),
+            Sent::Token(token) if is_blamed => token.reject(),
             _ => {}
         }
     }
@@ -84,7 +84,7 @@ where
 /// The value of a parameter, got for one request.
 enum Sent<'a> {
     Text(&'a str),
-    Token(BearerToken, HeaderValue),
+    Token(BearerToken),
     Refresh(&'a Rotation, RefreshToken),
 }
 
@@ -92,11 +92,7 @@ impl<'a> Sent<'a> {
     async fn new(value: &'a Value) -> Result<Self, SourceError> {
         Ok(match value {
             Value::Text(text) => Self::Text(text),
-            Value::Token(source) => {
-                let token = source.token().await?;
-                let text = token.bare_header_value();
-                Self::Token(token, text)
-            }
+            Value::Token(source) => Self::Token(source.token().await?),
             Value::Refresh(rotation) => Self::Refresh(rotation, rotation.current().await?),
         })
     }
@@ -104,8 +100,7 @@ impl<'a> Sent<'a> {
     fn text(&self) -> &str {
         match self {
             Self::Text(text) => text,
-            // Not reached: a token is visible ASCII.
-            Self::Token(_, text) => text.to_str().unwrap_or_default(),
+            Self::Token(token) => token.expose_secret(),
             Self::Refresh(_, token) => token,
         }
     }
