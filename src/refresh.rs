@@ -1,11 +1,14 @@
-//! What the sources that fetch share, [`RefreshingToken`](crate::RefreshingToken) and
-//! [`FileToken`](crate::FileToken).
+//! The parts that [`RefreshingToken`](crate::RefreshingToken) and [`FileToken`](crate::FileToken)
+//! share: both fetch tokens.
 //!
-//! A fetch has one owner, and everybody else listens. `policy` has the numbers and `machine` decides,
-//! with `throttle` for what spaces fetches. `engine` carries the decisions out, and `served` is the
-//! fast path. `state` is what its lock guards. `owner` is the task that polls a fetch, `attempt` is one fetch with its time limit, `flight` lets many wait for it, `wait` is
-//! the wait of one request, and `keep_fresh` fetches without requests. `contain` ends foreign panics,
-//! `recursion` finds a fetch that waits for itself, and `waiters` holds wakers.
+//! A fetch has a single owner, and all waiters listen to it. `machine` decides what happens, with
+//! the numbers of `policy`, the token of `held` and the delays of `throttle`; `answer` has the
+//! types that go into the machine and come out of it. `engine` carries the decisions out, `state`
+//! is guarded by the engine's lock, and `served` is the fast path. `attempt` is a fetch with its
+//! time limit, `owner` is the task that polls the attempt, `flight` lets many requests wait for the
+//! fetch, and `wait` is the wait of a single request. `keep_fresh` fetches without requests.
+//! `contain` catches the panics of foreign code, `recursion` finds a fetch that waits for itself,
+//! and `waiters` keeps wakers.
 
 mod answer;
 pub(crate) mod attempt;
@@ -62,8 +65,8 @@ impl Refresher {
         self.core.hold(token);
     }
 
-    /// The token to use now. With a token at hand: one lock-free load, one read of a coarse clock, one
-    /// comparison and one reference count.
+    /// The token to use now. With a token at hand, costs what
+    /// [`Served::token`](served::Served::token) costs.
     #[inline]
     pub(crate) fn token(&self) -> TokenFuture {
         match self.core.served() {
@@ -87,7 +90,7 @@ impl Refresher {
         }
     }
 
-    /// Forgets the token. Who waits for a fetch is told.
+    /// Forgets the token. The waiters of a fetch get an error.
     pub(crate) fn invalidate(&self) {
         self.core.invalidate();
     }

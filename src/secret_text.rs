@@ -1,4 +1,5 @@
-//! Text that may hold a secret, read into a buffer that is wiped: from a variable, and from a file.
+//! Reads text that may hold a secret, from an environment variable or a file, into a buffer that is
+//! wiped.
 
 use std::{env, fs, io, io::Read, path::Path};
 
@@ -9,10 +10,11 @@ use crate::{
     token::{BearerToken, InvalidToken, trimmed},
 };
 
-/// The longest file that is read: no token is longer, and the rest is whitespace.
+/// The longest file that is read. No token is longer.
 const MAX_FILE_LEN: usize = 64 * 1024;
 
-/// Makes a token of a text without the whitespace around it and the byte order mark before it. `place` names where the text comes from.
+/// Makes a token from a text, without the whitespace around it and without a byte order mark. `place`
+/// names where the text comes from.
 pub(crate) fn token_in(
     text: &str,
     parse: fn(&str) -> Result<BearerToken, InvalidToken>,
@@ -24,7 +26,8 @@ pub(crate) fn token_in(
     })
 }
 
-/// The text of a variable that may hold a secret, in a buffer that is wiped.
+/// The text of an environment variable, in a buffer that is wiped. `None` if the variable is not
+/// set.
 pub(crate) fn variable(name: &str) -> Result<Option<Zeroizing<String>>, SourceError> {
     let Some(value) = env::var_os(name) else {
         return Ok(None);
@@ -39,19 +42,20 @@ pub(crate) fn variable(name: &str) -> Result<Option<Zeroizing<String>>, SourceEr
     }
 }
 
-/// The text of a file that holds a secret, in a buffer that is wiped.
+/// The text of a file, in a buffer that is wiped.
 pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>, SourceError> {
     let invalid = |what| {
         let message = format!("token file {} {what}", path.display());
         SourceError::new(SourceErrorKind::Invalid, message)
     };
-    // Before it is opened: to open a pipe would wait for a writer.
+    // Check before opening: to open a pipe would wait for a writer.
     let kind = fs::metadata(path).map_err(|error| unreadable(path, error))?;
     if !kind.is_file() {
         return Err(invalid("is not a regular file"));
     }
     let mut file = fs::File::open(path).map_err(|error| unreadable(path, error))?;
-    // One byte more, to tell a file that is too long. It never grows: that would leave a copy.
+    // A byte more than allowed, to notice a file that is too long. The buffer never grows, since
+    // growing would leave a copy.
     let mut buffer = Zeroizing::new(vec![0; MAX_FILE_LEN + 1]);
     let mut length = 0;
     while length < buffer.len() {

@@ -1,4 +1,4 @@
-//! The token sources that come with the crate. The crate's front page says which one to use when.
+//! The token sources of the crate. The crate's front page says when to use which source.
 
 mod chain;
 mod env;

@@ -1,4 +1,5 @@
-//! The one lock of the crate: [`Mutex`]. A model checker replaces it by its own under `--cfg shuttle`.
+//! The lock of the crate: [`Mutex`]. Under `--cfg shuttle`, the model checker's lock takes its
+//! place.
 
 use std::{fmt, sync::PoisonError};
 
@@ -9,8 +10,8 @@ use std::sync as imp;
 
 pub(crate) use self::imp::MutexGuard;
 
-/// A lock that a panic cannot poison: what it guards is consistent at every point where a panic can
-/// come.
+/// A lock that a panic cannot poison: the guarded value is consistent at every point where code can
+/// panic.
 #[derive(Default)]
 pub(crate) struct Mutex<T>(imp::Mutex<T>);
 
@@ -24,7 +25,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// Does not show what is guarded, which may be a secret.
+/// Does not show the guarded value, which may be a secret.
 impl<T> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Mutex")

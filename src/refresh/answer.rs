@@ -1,21 +1,24 @@
-//! What goes into the machine and what comes out of it: the time, answers, and what became of a fetch.
+//! The types that go into the machine and come out of it: the time, the answers, and how a fetch
+//! ended.
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// One reading of both clocks. The monotonic clock may stand still while the machine sleeps; the wall
-/// clock may be set. The earlier expiry wins.
+/// A reading of both clocks. The monotonic clock may stand still while the computer sleeps; the
+/// wall clock may be set. A token expires as soon as either clock says so.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
     pub(crate) monotonic: Instant,
     pub(crate) wall: SystemTime,
 }
 
-/// A caller reads the clock before it takes the lock, and may be stopped in between. A reading that is
-/// further behind the latest shows that the clock went back.
+/// A reading may be this far behind the latest reading, because a caller reads the clock before it
+/// takes the lock, and may be stopped in between. A reading that is further behind shows that the
+/// clock went back.
 pub(super) const LATE_READING: Duration = Duration::from_secs(10);
 
-/// The monotonic clock went back, as between two tests with paused time that share a source. How much
-/// time has passed since the last reading is not known, so everything keeps the age that it had then.
+/// The monotonic clock went back, as between two tests with paused time that share a source. How
+/// much time has passed since the last reading is unknown, so every stored moment keeps the age
+/// that it had at that reading.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WentBack {
     pub(super) to: Instant,
@@ -25,14 +28,14 @@ pub(super) struct WentBack {
 impl WentBack {
     pub(super) fn keep_age<'a>(self, moments: impl IntoIterator<Item = &'a mut Instant>) {
         for at in moments {
-            // A clock may have no reading from before its start.
+            // The clock may be unable to express a moment before its start.
             let earlier = at.checked_sub(self.by);
             *at = earlier.unwrap_or((*at).min(self.to));
         }
     }
 }
 
-/// What a caller is to do.
+/// What a caller has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer<T, E> {
     /// Serve this token. Until `until`, callers may take it without asking again; once it is rejected,
@@ -49,24 +52,25 @@ pub(crate) enum Answer<T, E> {
     BackOff { error: E, retry_in: Duration },
 }
 
-/// One fetch. It begins when the machine first names it.
+/// The number of a fetch. The fetch begins when the machine first names the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FetchId(pub(super) u64);
 
-/// What became of a token that was fetched.
+/// What the machine did with a fetched token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// It is the token that is held now.
+    /// The machine holds this token now.
     Held,
-    /// It had expired, and a good token is held. To be reported as a failure.
+    /// The token had expired, and the machine keeps its good token. The caller reports a failure.
     Expired,
-    /// It is for an account that has been signed out.
+    /// The token is for an account that has been signed out.
     Void,
-    /// The fetch had been given up. The token is held if nothing better was.
+    /// The token comes from a fetch that was given up. The machine holds the token if it had no
+    /// good token.
     Late { held: bool },
 }
 
-/// What an event displaced, for the caller to drop without a lock: its `Drop` may be foreign.
+/// What an event displaced. The caller drops it without a lock, since a `Drop` may be foreign code.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Displaced<T, E> {
@@ -83,7 +87,7 @@ impl<T, E> Default for Displaced<T, E> {
     }
 }
 
-/// What is held, and what is to come.
+/// The token that the machine holds, when it fetches next, and the failures so far.
 #[derive(Clone, Debug)]
 pub(crate) struct Status<E> {
     pub(crate) expiry: Option<Instant>,
@@ -92,7 +96,7 @@ pub(crate) struct Status<E> {
     pub(crate) last_error: Option<E>,
 }
 
-/// What a failed fetch tells.
+/// What the error of a failed fetch says.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure<E> {
     pub(crate) error: E,

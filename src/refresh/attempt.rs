@@ -1,4 +1,4 @@
-//! One fetch: the user's future with a time limit, without its panics, and with signs of life.
+//! A fetch: the user's future, with a time limit and with signs of life. Its panics end here.
 
 use std::{
     future::{Future, poll_fn},
@@ -26,15 +26,15 @@ use crate::{
     trace,
 };
 
-/// The user's function, with a future for what it returns.
+/// The user's function, wrapped so that every function has the same type.
 type Call =
     dyn FnMut(Option<BearerToken>) -> BoxFuture<'static, Result<BearerToken, SourceError>> + Send;
 
 /// The user's function that fetches a token. It need not be `Sync`, and it may have state.
 pub(crate) struct FetchFn {
-    /// `None` while it is called: no lock is held across a foreign call.
+    /// `None` while the function is called: no lock is held across a foreign call.
     function: Mutex<Option<Box<Call>>>,
-    /// Fetches that overlap, as after a loss, and found the function in use.
+    /// The fetches that found the function in use. Fetches may overlap after a loss.
     waiters: Waiters,
 }
 
@@ -52,7 +52,7 @@ impl FetchFn {
                     return Poll::Pending;
                 };
                 let result = ready!(running.as_mut().poll(cx));
-                // A panic in its `Drop` does not cost the token that it gave.
+                // A panic in the future's `Drop` does not cost the token that the future gave.
                 let ended = fetch.take();
                 let _ = contain(|| drop(ended));
                 Poll::Ready(result.map_err(SourceError::failed))
@@ -69,7 +69,7 @@ impl FetchFn {
         previous: Option<BearerToken>,
     ) -> Result<BearerToken, SourceError> {
         let function = self.take().await;
-        // Puts the function back also if it panics.
+        // The guard puts the function back even if the function panics.
         let mut borrowed = Borrowed {
             function: Some(function),
             owner: &self,
@@ -86,7 +86,7 @@ impl FetchFn {
     async fn take(&self) -> Box<Call> {
         let mut place = None;
         let function = poll_fn(|cx| {
-            // First, so that a function that is put back from here on wakes this fetch.
+            // Enter before looking: a function that is put back from here on wakes this fetch.
             self.waiters.enter(&mut place, cx.waker());
             match self.function.lock().take() {
                 Some(function) => Poll::Ready(function),
@@ -117,7 +117,7 @@ impl Drop for Borrowed<'_> {
 #[derive(Default)]
 pub(super) struct Life {
     beats: AtomicU32,
-    /// The fetch is about to be given to a runtime: what measures time has to be taken from there.
+    /// The fetch is about to be given to a runtime, so its timers have to come from that runtime.
     moves: AtomicBool,
 }
 
@@ -126,7 +126,7 @@ impl Life {
         self.beats.load(Ordering::Relaxed)
     }
 
-    /// Has the next poll take its timers from the runtime that it is in.
+    /// Makes the next poll take its timers from the runtime that polls.
     pub(super) fn moves(&self) {
         self.moves.store(true, Ordering::Release);
     }
@@ -137,7 +137,7 @@ pub(super) fn beat(timeout: Duration) -> Duration {
     Duration::from_secs(1).min(timeout / 10)
 }
 
-/// What one fetch needs.
+/// What a fetch needs.
 pub(super) struct Attempt {
     pub(super) fetch_fn: Arc<FetchFn>,
     pub(super) previous: Option<BearerToken>,
@@ -148,7 +148,7 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Ends at the time limit, if anything measures time.
+    /// Ends at the time limit at the latest, if the runtime has a timer.
     pub(super) async fn run(self) -> Result<BearerToken, SourceError> {
         let Self {
             fetch_fn,
@@ -169,7 +169,8 @@ impl Attempt {
                 timers.renew(&*runtime);
             }
             let polled = fetched.poll(cx);
-            // Before the limit: a token that came while the process was frozen is a token.
+            // The result counts before the limit: a token that came while the process was frozen is
+            // good.
             if let Poll::Ready(result) = polled {
                 return Poll::Ready(result.unwrap_or_else(|_| Err(SourceError::panicked())));
             }
@@ -185,7 +186,8 @@ impl Attempt {
     }
 }
 
-/// The user's future. Its `poll` and its `Drop` may ask the source that it fetches for.
+/// The user's future. Its `poll` and its `Drop` may ask the very source that the future fetches
+/// for.
 struct Fetched {
     future: Contained<Result<BearerToken, SourceError>>,
     source: SourceId,
@@ -208,7 +210,8 @@ impl Drop for Fetched {
     }
 }
 
-/// What measures the time of a fetch. Made where the fetch is polled: a timer belongs to a runtime.
+/// The timers of a fetch. They are made where the fetch is polled, since a timer belongs to a
+/// runtime.
 struct Timers {
     begun: Instant,
     timeout: Duration,
@@ -237,14 +240,14 @@ impl Timers {
         poll_timer(&mut self.limit, cx)
     }
 
-    /// Whether it is time for a sign of life. Then sets the timer for the next.
+    /// Whether a sign of life is due. If so, sets the timer for the next sign.
     fn poll_beat(&mut self, cx: &mut Context<'_>, runtime: &dyn Runtime) -> bool {
         if poll_timer(&mut self.beat, cx).is_pending() {
             return false;
         }
         self.beat = timer(runtime, beat(self.timeout));
         if poll_timer(&mut self.beat, cx).is_ready() {
-            // Time jumps. The next poll goes on from here, and others get their turn before.
+            // The runtime's time jumps. Yield, so that other tasks run, and go on at the next poll.
             self.beat = timer(runtime, beat(self.timeout));
             cx.waker().wake_by_ref();
         }
@@ -252,7 +255,8 @@ impl Timers {
     }
 }
 
-/// A timer whose panics end in it, as where a runtime has no timer: then nothing measures time.
+/// A timer of the runtime. If `sleep` panics, as in a runtime without timers, this timer never
+/// fires.
 pub(super) fn timer(runtime: &dyn Runtime, duration: Duration) -> Contained<()> {
     contain(|| runtime.sleep(duration)).map_or_else(|_| Contained::pending(), Contained::new)
 }

@@ -1,5 +1,5 @@
-//! Foreign code that may panic: the user's fetch, a timer, a subscriber of `tracing`. A panic in one
-//! of them ends here and harms no other caller.
+//! Calls foreign code that may panic: the user's fetch, a timer, a subscriber of `tracing`. The
+//! panic ends here and harms no other caller.
 
 use std::{
     any::Any,
@@ -12,17 +12,17 @@ use std::{
 
 use futures::future::BoxFuture;
 
-/// Foreign code panicked. The message is gone: it may hold anything.
+/// Foreign code panicked. The panic's message is dropped, since it may hold a secret.
 #[derive(Debug)]
 pub(crate) struct Panicked;
 
-/// Runs foreign code. What the code was about to change is foreign as well, so nothing of ours is
-/// left half-changed.
+/// Runs foreign code. The code changes only foreign state, so a panic leaves no state of this crate
+/// half-changed.
 pub(crate) fn contain<R>(code: impl FnOnce() -> R) -> Result<R, Panicked> {
     catch_unwind(AssertUnwindSafe(code)).map_err(discard)
 }
 
-/// A payload is foreign, and its `Drop` may panic in turn, with a payload of its own.
+/// A payload is foreign: its `Drop` may panic with another payload.
 fn discard(mut payload: Box<dyn Any + Send>) -> Panicked {
     const TRIES: usize = 16;
 
@@ -32,7 +32,7 @@ fn discard(mut payload: Box<dyn Any + Send>) -> Panicked {
             Err(next) => payload = next,
         }
     }
-    // Such a chain of payloads may have no end. To leak the rest of the chain is the lesser harm.
+    // The chain of payloads may have no end. A leak of the rest is the lesser harm.
     mem::forget(payload);
     Panicked
 }
@@ -57,13 +57,14 @@ impl<T> Contained<T> {
     /// Drops the future now.
     pub(crate) fn end(&mut self) {
         if let Some(future) = self.future.take() {
-            // There is nobody to tell: the result of the future is known, or of no interest.
+            // Nobody needs the panic: the future has given its result, or the result is not wanted
+            // any more.
             let _ = contain(|| drop(future));
         }
     }
 }
 
-/// After its end, or after a panic, it is pending for ever.
+/// After the future has ended or panicked, every poll is pending.
 impl<T> Future for Contained<T> {
     type Output = Result<T, Panicked>;
 

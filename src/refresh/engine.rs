@@ -1,9 +1,9 @@
-//! What carries the machine's decisions out: it holds the token, begins fetches, and lets requests
-//! wait for them. [`Core`] is what all handles on a source share.
+//! Carries the machine's decisions out: publishes the token, begins fetches, and lets requests wait
+//! for them. All handles on a source share a [`Core`].
 //!
-//! One lock guards the machine and the fetch under way. It is held to decide and to store, never
-//! while foreign code runs: not while a clock is read, a task is spawned, a future is polled, or
-//! something of the user's is dropped. The fast path does not take it.
+//! A lock guards the machine and the fetch under way. The engine holds the lock to decide and to
+//! store, and never while foreign code runs: not while it reads a clock, spawns a task, polls a
+//! future or drops a user's value. The fast path does not take the lock.
 
 use std::{
     sync::Arc,
@@ -54,7 +54,7 @@ pub(super) enum Wanted {
     NewToken,
 }
 
-/// What a caller is to do.
+/// What a caller has to do.
 pub(super) enum Step {
     Done(Result<BearerToken, SourceError>),
     Wait(Awaited),
@@ -95,13 +95,13 @@ impl Core {
         };
     }
 
-    /// The token that requests take without a question.
+    /// The token that requests take without asking the machine.
     #[inline]
     pub(super) fn served(&self) -> Option<BearerToken> {
         self.served.token(&*self.runtime)
     }
 
-    /// Rejects the token that is held, and forgets it. Who waits for a fetch is told.
+    /// Rejects the held token and forgets it. The waiters of a fetch get an error.
     pub(super) fn invalidate(&self) {
         let (_displaced, held, under_way) = {
             let mut state = self.state.lock();
@@ -144,14 +144,14 @@ impl Core {
         }
     }
 
-    /// The time, or `at_least`, which a timer has measured, if that is later.
+    /// The clock's time, or `at_least` if that is later: a time that a timer has measured.
     fn now_at_least(&self, at_least: Option<Instant>) -> Now {
         let mut now = self.now();
         now.monotonic = at_least.map_or(now.monotonic, |at| at.max(now.monotonic));
         now
     }
 
-    /// Whether it is the token that is held, and may be served without a question.
+    /// Whether `token` is the held token, still has time left, and is not rejected.
     pub(super) fn is_good(&self, token: &BearerToken) -> bool {
         !token.is_rejected() && self.usable().is_some_and(|held| held.is_same(token))
     }
@@ -163,8 +163,8 @@ impl Core {
         usable
     }
 
-    /// What a caller gets whose fetch failed. A caller that waits for one account gets no token of a
-    /// later account.
+    /// What a caller gets if the fetch that it waited for failed. A caller that waits for an
+    /// account gets no token of a later account.
     pub(super) fn fall_back(
         &self,
         wanted: Wanted,
@@ -186,8 +186,9 @@ impl Core {
         usable.ok_or(error)
     }
 
-    /// Asks the machine, and begins the fetch that the machine wants. `account` is that of a caller
-    /// that has waited: once the source is invalidated, such a caller gets an error.
+    /// Asks the machine, and begins the fetch that the machine wants. A caller that has waited
+    /// gives the `account` for which it began to wait. If the source was invalidated since, such a
+    /// caller gets an error.
     pub(super) fn step(
         self: &Arc<Self>,
         wanted: Wanted,
@@ -196,7 +197,7 @@ impl Core {
     ) -> Step {
         self.end_overdue(at_least);
         let step = self.decide(wanted, account, self.now_at_least(at_least));
-        // The fetch runs within this call, and would wait for itself.
+        // This call comes from within the fetch, so the fetch would wait for itself.
         if matches!(step, Step::Wait(_)) && recursion::is_within(self.source) {
             return Step::Done(Err(SourceError::recursive()));
         }
@@ -238,8 +239,8 @@ impl Core {
                     let (token, now) = (token.clone(), now.monotonic);
                     self.served.publish(token, now, *until, *despite_rejection)
                 }
-                // A token that is waited for is published by the next caller. Others take a good
-                // token meanwhile only if the machine says so.
+                // The next caller after the fetch publishes the new token. Until then each caller
+                // has to ask the machine.
                 Answer::Wait { .. } | Answer::BackOff { .. } => self.served.withdraw(),
             };
             (answer, fetch, state.account, (displaced, served))
@@ -251,7 +252,8 @@ impl Core {
             (Answer::Wait { until, .. }, Some(under_way)) => {
                 Step::Wait(under_way.until(until, now, account))
             }
-            // Nothing runs in the background: one caller has to wait although there is a token.
+            // Nothing runs in the background, so this caller has to drive the fetch, although there
+            // is a token.
             (Answer::Serve { .. }, Some(under_way)) if under_way.flight.is_unattended() => {
                 let until = later(now.monotonic, self.fetch_timeout);
                 Step::Wait(under_way.until(until, now, account))
@@ -265,7 +267,7 @@ impl Core {
         }
     }
 
-    /// The fetch, begun if the machine has just named it.
+    /// The fetch with this number. Begins the fetch if the machine has just named it.
     fn join_or_begin(self: &Arc<Self>, state: &mut State, id: FetchId) -> UnderWay {
         if let Some(under_way) = state.under_way.as_ref().filter(|fetch| fetch.id == id) {
             return under_way.clone();
@@ -295,10 +297,10 @@ impl Core {
             let state = &mut *guard;
             let flight = state.take_flight(id);
             let (end, displaced) = state.arrive(now, id, result, lifetime);
-            // Also on success: the next caller publishes the new token.
+            // Withdrawn on success as well: the next caller publishes the new token.
             (end, flight, (displaced, self.served.withdraw()))
         };
-        // Without the lock: whoever hears of it may ask for a token in turn.
+        // Without the lock: a subscriber of the event may ask for a token.
         if let Some(result) = &result {
             let _ = contain(|| trace::fetch_ended(result, now.monotonic));
         }
@@ -322,7 +324,7 @@ impl Core {
         }
     }
 
-    /// The fetch under way, to listen to.
+    /// The fetch under way, so that the caller can listen to it.
     pub(super) fn under_way(&self, now: Now) -> Option<Awaited> {
         let (under_way, account) = {
             let state = self.state.lock();
@@ -332,7 +334,7 @@ impl Core {
         Some(under_way.until(until, now, account))
     }
 
-    /// When the machine has to be asked again if nothing changes.
+    /// When the machine has to be asked again, if nothing changes before.
     pub(super) fn next_event(&self, now: Now) -> Option<Instant> {
         self.state.lock().machine.next_event(now)
     }
@@ -347,7 +349,7 @@ impl Core {
                 return;
             };
             let flight = state.take_flight(id);
-            // Nobody polls a parked fetch that all waiters have left.
+            // A parked fetch without waiters was polled by nobody, so it did not fail: it is lost.
             let is_left = flight.as_ref().is_some_and(Flight::is_unattended);
             let (end, displaced) = if is_left {
                 state.machine.lost(id);
@@ -372,7 +374,7 @@ impl Core {
     }
 }
 
-/// `keep_fresh` ends with the last handle.
+/// Wakes the future of `keep_fresh`, which ends with the last handle.
 impl Drop for Core {
     fn drop(&mut self) {
         self.changed.wake_all();

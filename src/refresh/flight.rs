@@ -1,8 +1,8 @@
-//! One fetch, for all who wait for it: [`Flight`].
+//! A fetch that many requests wait for: [`Flight`].
 //!
-//! Where a runtime takes the fetch, a task owns it, and waiters only listen. Where none does, the
-//! fetch is parked here, and any waiter may poll it, so that no request depends on another request
-//! being polled.
+//! If a runtime takes the fetch, a task owns it, and the waiters only listen. If no runtime takes
+//! the fetch, the flight keeps it: the fetch is *parked*, and any waiter may poll it, so that no
+//! request depends on another request being polled.
 
 use std::{
     mem,
@@ -25,11 +25,12 @@ use crate::{error::SourceError, runtime::Runtime, sync::Mutex, token::BearerToke
 /// How a fetch ended for its waiters.
 #[derive(Clone)]
 pub(super) enum End {
-    /// With a token, or with an error.
+    /// The fetch gave a token or an error.
     Landed(Result<BearerToken, SourceError>),
-    /// Its task is gone, or shows no sign of life. That is no failure: the waiters begin anew.
+    /// The task of the fetch was dropped, or shows no sign of life. That is no failure: the waiters
+    /// begin another fetch.
     Lost,
-    /// The token that it was to bring is not wanted any more. The waiters ask again.
+    /// The fetch was for an account that has been signed out. The waiters ask again.
     Void,
 }
 
@@ -42,7 +43,7 @@ pub(super) struct Flight {
 struct Cell {
     state: Mutex<State>,
     waiters: Arc<Woken>,
-    /// Listeners, whether or not they have been polled.
+    /// The number of listeners, polled or not.
     listeners: AtomicUsize,
     life: Arc<Life>,
 }
@@ -50,26 +51,26 @@ struct Cell {
 struct State {
     task: Task,
     end: Option<End>,
-    /// How often those who listened have been sent away.
+    /// How often the source was invalidated. A listener from before an invalidation gets an error.
     invalidations: u32,
 }
 
-/// Where the fetch is.
+/// Where the future of the fetch is.
 enum Task {
-    /// No runtime took it. Any waiter may try again, and poll it.
+    /// No runtime took the fetch. Any waiter may offer it to its runtime again, or poll it.
     Parked(BoxFuture<'static, ()>),
-    /// Somebody has it, to give it to a runtime or to poll it.
+    /// A thread has the fetch, to offer it to a runtime or to poll it.
     Held,
-    /// A runtime has it, or it has ended.
+    /// A runtime has the fetch, or the fetch has ended.
     Away,
 }
 
-/// The wakers of the waiters, and the waker of a parked fetch. Apart from the fetch, which would keep
-/// itself alive otherwise.
+/// The wakers of the waiters, and itself the waker of a parked fetch. It has an `Arc` of its own: a
+/// waker that held the fetch would keep the fetch alive.
 #[derive(Default)]
 struct Woken {
     waiters: Waiters,
-    /// Since the last poll of the parked fetch began.
+    /// Whether the parked fetch was woken since its last poll began.
     since_poll: AtomicBool,
 }
 
@@ -97,17 +98,17 @@ impl Flight {
         }
     }
 
-    /// Gives the fetch to a runtime if it is parked and the runtime takes it.
+    /// Offers a parked fetch to a runtime.
     pub(super) fn launch(&self, runtime: &dyn Runtime) {
         let Some(task) = self.cell.hold() else { return };
         if let Some(task) = self.cell.give(task, runtime) {
             self.cell.park(task);
-            // Listeners that came meanwhile found nothing to poll.
+            // A listener that was polled meanwhile found no fetch to poll.
             self.cell.waiters.waiters.wake_all();
         }
     }
 
-    /// Ends the flight. What ended before stays.
+    /// Ends the flight. The first end stays.
     pub(super) fn land(&self, end: End) {
         let task = {
             let mut state = self.cell.state.lock();
@@ -119,14 +120,14 @@ impl Flight {
                 Task::Held | Task::Away => Task::Away,
             }
         };
-        // Before the task is dropped: that may take long, and may come back here.
+        // Wake before the task is dropped: the drop may take long, and may call this flight.
         self.cell.waiters.waiters.wake_all();
         if let Task::Parked(task) = task {
             let _ = contain(|| drop(task));
         }
     }
 
-    /// Sends all listeners away: the token is for another account than they were made for.
+    /// Gives all present listeners an error: the next token is for another account.
     pub(super) fn invalidate(&self) {
         {
             let mut state = self.cell.state.lock();
@@ -135,13 +136,13 @@ impl Flight {
         self.cell.waiters.waiters.wake_all();
     }
 
-    /// Whether nobody would poll the fetch if its starter did not.
+    /// Whether the fetch is parked and nobody listens: then nobody but the caller would poll it.
     pub(super) fn is_unattended(&self) -> bool {
         let parked = matches!(self.cell.state.lock().task, Task::Parked(_));
         parked && self.cell.listeners.load(Ordering::SeqCst) == 0
     }
 
-    /// Whether a runtime has the fetch, which then shows signs of life.
+    /// Whether a runtime has the fetch. Only then does the fetch show signs of life.
     pub(super) fn is_away(&self) -> bool {
         matches!(self.cell.state.lock().task, Task::Away)
     }
@@ -150,7 +151,7 @@ impl Flight {
         &self.cell.life
     }
 
-    /// Listens from now on, not from the first poll.
+    /// A listener, which counts from now on, not from its first poll.
     pub(super) fn listen(&self) -> Listener {
         self.cell.listeners.fetch_add(1, Ordering::SeqCst);
         Listener {
@@ -173,7 +174,7 @@ impl Cell {
         }
     }
 
-    /// Gives the task back if the runtime does.
+    /// Offers the task to the runtime. Gives back a task that the runtime refuses.
     fn give(
         &self,
         task: BoxFuture<'static, ()>,
@@ -183,7 +184,8 @@ impl Cell {
         if let Ok(Err(task)) = contain(|| runtime.spawn(task)) {
             return Some(task);
         }
-        // Also after a panic: then the task was dropped, and has said so.
+        // The task is away after a panic as well: the panic dropped the task, whose `Drop` ends the
+        // flight.
         self.state.lock().task = Task::Away;
         None
     }
@@ -203,15 +205,15 @@ impl Cell {
         }
     }
 
-    /// Polls the fetch, which no runtime took. Without a lock: the fetch is foreign code.
+    /// Polls the fetch, which no runtime took. No lock is held, since the fetch is foreign code.
     fn poll(&self, mut task: BoxFuture<'static, ()>) {
         self.waiters.since_poll.store(false, Ordering::SeqCst);
         let waker = Waker::from(Arc::clone(&self.waiters));
         let polled = contain(|| task.as_mut().poll(&mut Context::from_waker(&waker)));
         if let Ok(Poll::Pending) = polled {
             self.park(task);
-            // Listeners that came during the poll found nothing to poll. If the fetch was woken
-            // during that poll, no further wake-up may come.
+            // A listener that was polled meanwhile found no fetch to poll. If the fetch was woken
+            // during this poll, no further wake-up may come, so wake every listener now.
             if self.waiters.since_poll.load(Ordering::SeqCst) {
                 self.waiters.waiters.wake_all();
             }
@@ -234,10 +236,11 @@ impl Listener {
         &self.flight
     }
 
-    /// How the fetch ended. Takes the fetch to `runtime` if it is parked, or else polls it.
+    /// How the fetch ended. Offers a parked fetch to `runtime`, and polls the fetch if `runtime`
+    /// refuses it.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, runtime: &dyn Runtime) -> Poll<End> {
         let cell = &*self.flight.cell;
-        // First, so that what happens from here on wakes this listener.
+        // Enter before looking: an end that comes from here on wakes this listener.
         cell.waiters.waiters.enter(&mut self.place, cx.waker());
         if let Some(end) = self.end() {
             return Poll::Ready(end);

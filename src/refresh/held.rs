@@ -15,7 +15,8 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    /// Never, if `length` is not known or past the end of the clocks.
+    /// The moment `length` after `now`. It never comes if there is no `length`, or if it is past
+    /// the end of the clocks.
     pub(super) fn after(now: Now, length: Option<Duration>) -> Self {
         Self {
             monotonic: length.and_then(|length| now.monotonic.checked_add(length)),
@@ -29,7 +30,7 @@ impl Moment {
     }
 }
 
-/// How long a token was good before a server first rejected it, and what its lifetime was.
+/// How long a token was good before a server first rejected it, and the token's lifetime.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lasted {
     pub(super) time: Duration,
@@ -41,15 +42,17 @@ pub(super) struct Lasted {
 pub(super) struct Held<T> {
     pub(super) token: T,
     pub(super) since: Instant,
-    /// What was left when it came. `None` also if our clock cannot tell.
+    /// The time to expiry when the token came. `None` if the token does not expire, or had expired
+    /// by our clock.
     pub(super) lifetime: Option<Duration>,
-    /// Whether our clock can tell when it expires.
+    /// `false` if the token had expired by our clock when it came: that clock cannot judge the
+    /// token.
     pub(super) is_judged: bool,
     pub(super) refresh: Moment,
-    /// From then on requests wait for the refresh.
+    /// From this moment on, requests wait for the refresh.
     pub(super) wait: Moment,
     pub(super) end: Moment,
-    /// When it was last seen not to be rejected, until the first rejection.
+    /// When the token was last seen without a mark, before its first rejection.
     good_at: Instant,
     was_rejected: bool,
 }
@@ -76,7 +79,7 @@ impl<T> Held<T> {
         }
     }
 
-    /// Notes whether a server rejects it.
+    /// Notes whether a server has rejected the token.
     pub(super) fn see(&mut self, is_rejected: bool, now: Now) {
         self.was_rejected |= is_rejected;
         if !self.was_rejected {
@@ -84,7 +87,7 @@ impl<T> Held<T> {
         }
     }
 
-    /// How long it was good before a server first rejected it.
+    /// How long the token was good before a server first rejected it.
     pub(super) fn lasted(&self) -> Lasted {
         Lasted {
             time: self.good_at.saturating_duration_since(self.since),

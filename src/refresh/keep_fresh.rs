@@ -1,4 +1,4 @@
-//! What keeps a token fresh where requests are rare: [`KeepFresh`].
+//! Keeps a token fresh while requests are rare: [`KeepFresh`].
 
 use std::{
     future::Future,
@@ -18,13 +18,15 @@ use super::{
 };
 use crate::runtime::Runtime;
 
-/// A timer may stand still while the machine sleeps, so the wall clock is looked at this often.
+/// A timer may stand still while the computer sleeps, so the future wakes this often to read the
+/// wall clock.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// How long it waits after a loss before it begins anew.
+/// The pause between the loss of a fetch and the next fetch.
 const AFTER_LOSS: Duration = Duration::from_secs(1);
 
-/// Asks for the token whenever a refresh is due. Holds no handle, and ends with the last handle.
+/// Asks for the token whenever a refresh is due. It is no handle: it ends when the last handle is
+/// dropped.
 pub(super) struct KeepFresh {
     core: Weak<Core>,
     runtime: Arc<dyn Runtime>,
@@ -35,18 +37,20 @@ pub(super) struct KeepFresh {
 }
 
 enum Doing {
-    /// Asks at the next poll.
+    /// The next poll asks the machine.
     Asking,
     Listening(Box<Listening>),
-    /// Asks again at each poll, since a poll shows that the time is over or that something changed.
+    /// Each poll asks the machine again, since a poll shows that the sleep is over or that
+    /// something changed.
     Sleeping(Contained<()>),
-    /// After a loss. The loss is a change as well, and wakes: only the time counts.
+    /// A fetch was lost. The loss is a change and wakes this future, so only the time ends the
+    /// pause.
     Pausing(Pause),
 }
 
 struct Pause {
     timer: Contained<()>,
-    /// Where nothing measures time, a poll after that ends the pause.
+    /// Where no timer fires, the first poll after this moment ends the pause.
     until: Instant,
 }
 
@@ -76,7 +80,7 @@ impl KeepFresh {
         }
     }
 
-    /// What to do until the next question.
+    /// Asks the machine. Gives what to do until the next question.
     fn ask(&self, core: &Arc<Core>) -> Doing {
         if let Step::Wait(awaited) = core.step(Wanted::Token, None, None) {
             return Doing::Listening(Box::new(Listening::new(awaited)));
@@ -88,7 +92,8 @@ impl KeepFresh {
         let next = core.next_event(now);
         Doing::Sleeping(next.map_or_else(Contained::pending, |at| {
             let sleep = at.saturating_duration_since(now.monotonic);
-            // Not shorter: that would be a loop if the machine had nothing to do at that time.
+            // At least a millisecond: otherwise this would spin if the machine had nothing to do at
+            // that time.
             let sleep = sleep.clamp(Duration::from_millis(1), LONGEST_SLEEP);
             timer(&*self.runtime, sleep)
         }))
@@ -101,7 +106,7 @@ impl Future for KeepFresh {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         loop {
-            // First, so that what happens from here on wakes this future.
+            // Enter before looking: a change from here on wakes this future.
             this.changed.enter(&mut this.place, cx.waker());
             let Some(core) = this.core.upgrade() else {
                 return Poll::Ready(());
@@ -128,7 +133,7 @@ impl Future for KeepFresh {
                 }
             }
             this.doing = if is_lost {
-                // Where every task is lost, this must not spin.
+                // This must not spin in a runtime that drops every task.
                 Doing::Pausing(Pause::new(&*this.runtime))
             } else {
                 this.ask(&core)
@@ -139,7 +144,7 @@ impl Future for KeepFresh {
                 Doing::Pausing(pause) => pause.is_over(cx, &*this.runtime),
             };
             if is_over {
-                // Where no sleep takes time, others get their turn all the same.
+                // The sleep took no time. Yield, so that other tasks run.
                 this.doing = Doing::Asking;
                 cx.waker().wake_by_ref();
             }

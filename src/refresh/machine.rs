@@ -1,17 +1,19 @@
-//! The decisions of a source that fetches, as a pure state machine: a state, an event and the time
-//! give a new state and an answer. No I/O, no clock, no token, no lock.
+//! Decides for a source that fetches. The machine is pure: a state, an event and the time give a
+//! new state and an answer. It does no I/O, reads no clock, looks into no token and takes no lock.
 //!
 //! # Invariants
 //!
-//! All are checked after each step of
-//! `tests::whatever_happens_the_machine_keeps_its_promises`, which runs random events against a plain
-//! reference, from the record of all that happened. The tests named show each alone.
+//! The test `tests::whatever_happens_the_machine_keeps_its_promises` runs random events and checks
+//! all invariants after each event, against a reference that reads the record of all events. Each
+//! test that is named below shows a single invariant.
 //!
 //! 1. At most one fetch is under way (`decisions::with_no_token_all_wait_for_one_fetch_up_to_its_time_limit`).
 //! 2. While a token is good, no request waits and none fails
-//!    (`decisions::an_answer_holds_no_longer_than_until_the_refresh_is_due`), but for a refresh after a
-//!    loss (`losses::after_a_loss_a_request_waits_for_a_refresh_that_is_due_until_a_fetch_has_ended`) or
-//!    one that is long due (`decisions::past_its_time_a_request_waits_for_the_refresh_but_not_for_long_and_not_again`).
+//!    (`decisions::an_answer_holds_no_longer_than_until_the_refresh_is_due`), except for a refresh
+//!    after a loss
+//!    (`losses::after_a_loss_a_request_waits_for_a_refresh_that_is_due_until_a_fetch_has_ended`) or
+//!    a refresh that is long due
+//!    (`decisions::past_its_time_a_request_waits_for_the_refresh_but_not_for_long_and_not_again`).
 //! 3. A token is not served when either clock says that its time is over
 //!    (`decisions::a_token_is_served_to_the_last_nanosecond_before_the_margin_by_either_clock`), and for a
 //!    second at least (`decisions::a_token_is_served_for_a_second_and_not_refreshed_before_however_short_it_lives`).
@@ -24,10 +26,11 @@
 //!    lasted (`rejections::the_interval_doubles_to_its_limit_until_a_token_has_lasted_for_it`).
 //! 8. A request waits for a better token once, and for no longer than it may
 //!    (`rejections::one_spurious_401_and_an_endpoint_that_hangs_cost_one_wait`).
-//! 9. What a fetch brings that began before a sign-out is never held
+//! 9. A token of a fetch that began before a sign-out is never held
 //!    (`losses::an_invalidated_token_is_not_served_and_the_fetch_under_way_brings_nothing`).
-//! 10. A lost fetch is no failure (`losses::a_lost_fetch_is_no_failure_and_the_next_request_begins_anew`),
-//!     and what it brings late displaces nothing good
+//! 10. A lost fetch is no failure
+//!     (`losses::a_lost_fetch_is_no_failure_and_the_next_request_begins_anew`), and its late token
+//!     displaces no good token
 //!     (`losses::a_late_token_is_held_if_nothing_better_is_and_leaves_the_fetch_under_way_alone`).
 //! 11. A clock that cannot judge tokens stops no request
 //!     (`decisions::a_token_that_had_expired_when_it_came_is_served_and_refreshed_ever_more_rarely`), and a
@@ -46,11 +49,11 @@ use super::{
     throttle::{Failures, Patience, Throttle, later},
 };
 
-/// How long an answer holds before the wall clock has to be looked at again, and whether the fetch
-/// under way still has an owner.
+/// How long an answer holds. Then the next caller has to look at the wall clock again, and has to
+/// check that the fetch under way still has an owner.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// `T` is the token and `E` the error of a fetch. The machine only hands them around.
+/// The state. `T` is a token and `E` is the error of a fetch; the machine looks into neither.
 ///
 /// ```text
 ///            ask               fetched                 refresh is due
@@ -73,11 +76,12 @@ pub(crate) struct Machine<T, E> {
     previous: Option<T>,
     fetch: Option<Fetch>,
     fetches: u64,
-    /// Fetches up to this number bring nothing any more.
+    /// Fetches up to this number began before a sign-out: they are void, and their tokens are
+    /// dropped.
     void: u64,
-    /// A fetch was lost, and none has ended since.
+    /// A fetch was lost, and no fetch has ended since.
     after_loss: bool,
-    /// Tokens in a row that had expired when they came.
+    /// How many tokens in a row had expired when they came.
     unjudged: u32,
     failures: Failures<E>,
     throttle: Throttle,
@@ -91,11 +95,11 @@ pub(crate) struct Machine<T, E> {
 struct Fetch {
     id: FetchId,
     since: Instant,
-    /// Begun while a good token was served, by the clock alone.
+    /// The fetch began because a refresh was due, while the held token was good.
     is_ahead: bool,
-    /// A token that could be sent is held, and requests wait all the same.
+    /// A request waits for this fetch, although the machine holds a token that could be sent.
     is_awaited: bool,
-    /// How long the rejected token was good that it replaces.
+    /// If the fetch replaces a rejected token: how long that token was good.
     replaces: Option<Lasted>,
 }
 
@@ -117,7 +121,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         }
     }
 
-    /// A caller wants a token. `rejected` tells whether a server has rejected a token.
+    /// A caller wants a token. `rejected` tells whether a server has rejected a given token.
     pub(crate) fn ask(
         &mut self,
         now: Now,
@@ -164,7 +168,8 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         if is_wanted && self.fetch.is_none() && not_before.is_none() {
             self.begin(now).is_ahead = !is_rejected;
         }
-        // Not void: `invalidate` forgets the token, and the void fetch ends before another is held.
+        // This fetch is not void: `invalidate` forgets the token, and a void fetch ends before
+        // another token is held.
         if let Some(fetch) = &mut self.fetch {
             if is_rejected {
                 fetch.replaces.get_or_insert(held.lasted());
@@ -195,16 +200,16 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         }
     }
 
-    /// What still keeps a fetch from beginning while a token is held. A refresh that is due is not held
-    /// up by the throttle.
+    /// Until when no fetch begins while a token is held. The throttle delays no refresh that is
+    /// due.
     fn not_before(&self, now: Now, is_due: bool) -> Option<Instant> {
         let retry = self.failures.retry(&self.policy, true).map(|(at, _)| at);
         let spaced = self.throttle.not_before(&self.policy).filter(|_| !is_due);
         retry.max(spaced).filter(|&at| now.monotonic < at)
     }
 
-    /// The user wants a new token, back-off or not: the fetch under way, and its time limit. A void
-    /// fetch has to end before another begins.
+    /// The user wants a new token, back-off or not. Gives the fetch under way, which may be void,
+    /// or else begins a fetch; and gives the time limit of that fetch.
     pub(crate) fn refresh(&mut self, now: Now) -> (FetchId, Instant) {
         self.read(now);
         if self.fetch.is_none() {
@@ -218,7 +223,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         (id, later(since, self.policy.fetch_timeout))
     }
 
-    /// The user signs out. Gives back the token that was held.
+    /// The user signs out. Gives back the held token.
     pub(crate) fn invalidate(&mut self) -> (Option<T>, Displaced<T, E>) {
         self.void = self.fetches;
         self.after_loss = false;
@@ -238,7 +243,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         self.fetch.as_ref().is_some_and(|fetch| fetch.id == id)
     }
 
-    /// Whether what this fetch brings is for an account that has been signed out.
+    /// Whether this fetch is for an account that has been signed out.
     pub(crate) fn is_void(&self, id: FetchId) -> bool {
         id.0 <= self.void
     }
@@ -265,7 +270,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         }
     }
 
-    /// From when on asking begins the next fetch, if no server rejects the token.
+    /// The moment from which on `ask` begins the next fetch, if no server rejects the token.
     pub(crate) fn next_event(&self, now: Now) -> Option<Instant> {
         let held = self.held.as_ref().filter(|held| !held.end.has_come(now));
         let retry = self.failures.retry(&self.policy, held.is_some());
@@ -279,8 +284,8 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         }
     }
 
-    /// Notes the time. If the clock went back, every wait would end late, and a token would be served
-    /// past its end: so everything keeps its age.
+    /// Notes the time. If the clock went back, every stored moment moves back by as much. Otherwise
+    /// every wait would end late, and a token would be served past its end.
     fn read(&mut self, now: Now) {
         let to = now.monotonic;
         let by = self.latest.unwrap_or(to).saturating_duration_since(to);
@@ -299,7 +304,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         }
     }
 
-    /// Ends the service of the token if its time is over.
+    /// Notes the time, and drops the held token if its service has ended.
     fn pass_to(&mut self, now: Now) -> Displaced<T, E> {
         self.read(now);
         let ended = self.held.take_if(|held| held.end.has_come(now));

@@ -1,4 +1,4 @@
-//! The one owner of a fetch: the task that polls it. [`Owner`] tells the engine how the task ends, in
+//! The owner of a fetch: the task that polls it. [`Owner`] tells the engine how the task ends, in
 //! its `Drop` at the latest.
 
 use std::sync::{Arc, Weak};
@@ -21,7 +21,7 @@ pub(super) fn task(core: &Arc<Core>, id: FetchId, attempt: Attempt) -> BoxFuture
     })
 }
 
-/// Owns a fetch, and so is dropped with the task that polls it.
+/// Lives in the task that polls the fetch, and so is dropped with the task.
 struct Owner {
     /// Weak: a fetch in the background does not keep the source alive.
     core: Weak<Core>,

@@ -1,50 +1,53 @@
-//! When to refresh, when to stop serving, and how long to back off: the numbers, and nothing else.
+//! The numbers: when to refresh a token, when to stop serving it, and how long to back off.
 
 use std::time::Duration;
 
-/// A token is served for this long at least, however short it lives.
+/// A token is served for at least this long, however short its lifetime is.
 const LEAST_SERVICE: Duration = Duration::from_secs(1);
-/// Servers count whole seconds, so service ends this long before expiry at least, or a quarter of the
-/// lifetime if that is less.
+/// Servers count whole seconds, so service ends at least this long before expiry, or a quarter of
+/// the lifetime if that is less.
 const LEAST_MARGIN: Duration = Duration::from_secs(1);
-/// With no token to serve, the back-off is half the outage, but within these limits.
+/// With no token to serve, the ceiling of the back-off is at most half the time that the outage has
+/// lasted. These are the limits of that half.
 const OUTAGE_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
-/// After permanent errors: the first wait, and the limit to which it doubles.
+/// The wait after a permanent error, and the limit to which the wait doubles.
 const PERMANENT_BACKOFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
-/// No server keeps the source waiting for longer.
+/// A server cannot make the source wait for longer.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 
-/// The settings of a source that fetches. Durations that depend on a token's lifetime are a
-/// fraction of it, with a ceiling.
+/// The settings of a source that fetches. A duration that depends on a token's lifetime is a
+/// fraction of the lifetime, and at most the setting.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     /// Refresh this long before service ends, or a fifth of the lifetime if that is less.
     pub(crate) refresh_ahead: Duration,
-    /// Refresh earlier than that by a random part of the lifetime, up to this fraction.
+    /// Refresh even earlier, by a random part of the lifetime. This fraction is the largest part.
     pub(crate) refresh_jitter: f64,
-    /// The same for a token that did not come by a refresh ahead of time: the first token, and a token
-    /// that came after a rejection or an outage. Many clients may have got theirs at that moment.
+    /// The same fraction for a token that did not come by a refresh ahead of time: the first token,
+    /// and a token that came after a rejection or an outage. Many clients may have fetched at that
+    /// moment.
     pub(crate) startup_jitter: f64,
     /// Stop serving this long before expiry, or a twentieth of the lifetime if that is less.
     pub(crate) expiry_margin: Duration,
-    /// Refresh this long after the token came, whether or not it expires.
+    /// Refresh at the latest this long after the token came, even if the token does not expire.
     pub(crate) refresh_every: Option<Duration>,
-    /// Have requests wait for the refresh this long after the token came.
+    /// From this long after the token came, requests wait for the refresh.
     pub(crate) wait_after: Option<Duration>,
-    /// The ceiling of the first back-off; it doubles with each failure.
+    /// The ceiling of the first back-off. The ceiling doubles with each failure.
     pub(crate) backoff_first: Duration,
-    /// The ceiling of every back-off.
+    /// The limit to which that ceiling doubles.
     pub(crate) backoff_max: Duration,
-    /// Whether the user has set the back-off, which then holds also with no token to serve.
+    /// Whether the user has set the back-off. Then an outage with no token to serve does not
+    /// shorten it.
     pub(crate) backoff_is_users: bool,
-    /// Give a fetch up after this long.
+    /// The time limit of a fetch.
     pub(crate) fetch_timeout: Duration,
     /// How long a request that has a token to send waits for a better token.
     pub(crate) replacement_wait: Duration,
-    /// Between two fetches that replace a rejected token, from the third on, at least this long; doubles
-    /// while each new token is rejected as well.
+    /// The minimum time between two fetches that replace a rejected token, from the third fetch on.
+    /// It doubles while every new token is rejected.
     pub(crate) rejection_backoff_first: Duration,
-    /// The ceiling of that time.
+    /// The limit to which that time doubles.
     pub(crate) rejection_backoff_max: Duration,
 }
 
@@ -68,29 +71,32 @@ impl Default for Policy {
     }
 }
 
-/// How long after it came a token is refreshed and no longer served. `None`: never.
+/// When a token is refreshed and when its service ends, counted from the moment when it came.
+/// `None`: never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Schedule {
     pub(crate) refresh_after: Option<Duration>,
     pub(crate) serve_for: Option<Duration>,
 }
 
-/// What is known when a fetch has failed.
+/// The failures so far, for the length of the back-off.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outage {
-    /// Failures in a row, of which the last so many were permanent.
+    /// The number of failures in a row.
     pub(crate) failures: u32,
+    /// How many failures in a row, up to the last, were permanent.
     pub(crate) permanent: u32,
     /// From the first failure to the last.
     pub(crate) lasted: Duration,
-    /// What the server asked for.
+    /// The wait that the server asked for.
     pub(crate) retry_after: Option<Duration>,
     /// From 0 to 1.
     pub(crate) random: f64,
 }
 
 impl Policy {
-    /// `jitter` is the part of the lifetime by which the refresh comes earlier.
+    /// When to refresh a token and when to stop serving it. `jitter` is the part of the lifetime by
+    /// which the refresh comes earlier.
     pub(crate) fn schedule(&self, lifetime: Option<Duration>, jitter: f64) -> Schedule {
         let expires = lifetime.map(|lifetime| {
             let margin = self.expiry_margin.min(lifetime / 20);
@@ -109,8 +115,8 @@ impl Policy {
         }
     }
 
-    /// How long to wait after a failure. Full jitter: anything from nothing to a ceiling that doubles
-    /// with each failure in a row.
+    /// How long to wait after a failure. The wait has full jitter: it is a random part of a ceiling
+    /// that doubles with each failure in a row.
     pub(crate) fn backoff(&self, outage: Outage, has_token: bool) -> Duration {
         let floor = outage
             .retry_after
@@ -128,28 +134,30 @@ impl Policy {
         fraction_of(ceiling, outage.random).max(floor)
     }
 
-    /// The time between two replacements of a rejected token, of which `replacements` came in a row. The
-    /// first two are immediate.
+    /// The minimum time before the next replacement of a rejected token, after `replacements` in a
+    /// row. The first two replacements are immediate.
     pub(crate) fn rejection_backoff(&self, replacements: u32) -> Option<Duration> {
         let doublings = replacements.checked_sub(1).filter(|&spaced| spaced > 0)?;
         let (first, max) = (self.rejection_backoff_first, self.rejection_backoff_max);
         Some(doubled(first, doublings, max))
     }
 
-    /// How long a token is used that was expired when it came, `arrivals` times in a row.
+    /// When to refresh a token that had expired when it came, if `arrivals` tokens in a row had
+    /// expired.
     pub(crate) fn unjudged(&self, arrivals: u32) -> Duration {
         let (first, max) = (self.rejection_backoff_first, self.rejection_backoff_max);
         doubled(first, arrivals, max)
     }
 }
 
-/// `first`, then twice that, and so on up to `max`.
-fn doubled(first: Duration, time: u32, max: Duration) -> Duration {
-    let doublings = time.saturating_sub(1).min(31);
+/// `first`, doubled `nth - 1` times, up to `max`.
+fn doubled(first: Duration, nth: u32, max: Duration) -> Duration {
+    let doublings = nth.saturating_sub(1).min(31);
     first.saturating_mul(1 << doublings).min(max)
 }
 
-/// From nothing to the whole, whatever `fraction` is: `mul_f64` would panic.
+/// A part of `whole`: at least zero and at most `whole`, whatever `fraction` is. `mul_f64` would
+/// panic.
 fn fraction_of(whole: Duration, fraction: f64) -> Duration {
     let part = whole.as_secs_f64() * fraction.max(0.0);
     Duration::try_from_secs_f64(part).map_or(whole, |part| part.min(whole))

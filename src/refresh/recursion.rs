@@ -1,4 +1,5 @@
-//! A fetch that waits for itself: which sources are fetching further up the stack of this thread.
+//! Finds a fetch that would wait for itself: keeps, for each thread, the sources whose fetch runs
+//! further up the stack.
 
 use std::{
     cell::RefCell,
@@ -23,14 +24,14 @@ impl SourceId {
     }
 }
 
-/// Until the guard is dropped, code of this source's fetch runs on this thread.
+/// Notes that this thread runs the source's fetch until the guard is dropped.
 pub(crate) fn enter(source: SourceId) -> Within {
-    // While the thread ends, the list is gone. Then nobody looks at it either.
+    // While the thread ends, the list does not exist any more, and nobody looks at it.
     let _ = FETCHING.try_with(|fetching| fetching.borrow_mut().push(source));
     Within(())
 }
 
-/// Whether code of this source's fetch calls, directly or not.
+/// Whether this call comes, directly or not, from the source's fetch.
 pub(crate) fn is_within(source: SourceId) -> bool {
     let is_within = FETCHING.try_with(|fetching| fetching.borrow().contains(&source));
     is_within.unwrap_or(false)

@@ -1,4 +1,4 @@
-//! The fast path: the token that requests take without a lock and without a question to the machine.
+//! The fast path: the token that requests take without a lock and without asking the machine.
 
 use std::{
     sync::Arc,
@@ -10,10 +10,10 @@ use arc_swap::ArcSwapOption;
 use super::answer::LATE_READING;
 use crate::{runtime::Runtime, token::BearerToken};
 
-/// No coarse clock is further behind than this: ticks take up to 10 ms, on Windows 16.
+/// The most by which a coarse clock lags: a tick takes up to 10 ms, and up to 16 ms on Windows.
 pub(crate) const COARSE_CLOCK_LAG: Duration = Duration::from_millis(20);
 
-/// Empty while callers have to ask the machine.
+/// The published token. Empty while callers have to ask the machine.
 pub(super) struct Served(ArcSwapOption<Entry>);
 
 pub(super) struct Entry {
@@ -28,7 +28,7 @@ impl Served {
         Self(ArcSwapOption::empty())
     }
 
-    /// Costs one lock-free load, one read of a coarse clock, two comparisons and one reference count.
+    /// Costs a lock-free load, a read of a coarse clock, two comparisons and a reference count.
     #[inline]
     pub(super) fn token(&self, runtime: &dyn Runtime) -> Option<BearerToken> {
         if let Some(entry) = &*self.0.load() {
@@ -43,10 +43,12 @@ impl Served {
         None
     }
 
-    /// Lets callers take the token from `now` until `until`, if the clock does not go back; once a server has rejected it, only if
-    /// `despite_rejection` is set.
+    /// Lets callers take the token from `now` until `until`, unless the clock goes back to before
+    /// `now`. Once a server has rejected the token, callers take it only if `despite_rejection` is
+    /// set.
     ///
-    /// Gives back what was served so far, to be dropped without a lock: data in a token is foreign.
+    /// Gives back the entry that was published before. Drop it without a lock, since data in a
+    /// token is foreign.
     #[must_use]
     pub(super) fn publish(
         &self,
@@ -64,7 +66,7 @@ impl Served {
         })))
     }
 
-    /// Sends the next caller to the machine. Gives back what was served so far, as
+    /// Makes the next caller ask the machine. Gives back the entry that was published before, as
     /// [`publish`](Self::publish) does.
     #[must_use]
     pub(super) fn withdraw(&self) -> Option<Arc<Entry>> {

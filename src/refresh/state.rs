@@ -1,4 +1,4 @@
-//! The machine and the fetch under way, which go together: [`State`].
+//! The machine, and the fetch that the machine calls under way: [`State`].
 
 use std::time::{Duration, Instant};
 
@@ -10,19 +10,20 @@ use super::{
 };
 use crate::{error::SourceError, token::BearerToken};
 
-/// What the lock of the engine guards.
+/// Everything that the lock of the engine guards.
 pub(super) struct State {
     pub(super) machine: Machine<BearerToken, SourceError>,
     pub(super) under_way: Option<UnderWay>,
     pub(super) random: fastrand::Rng,
-    /// How often the source has been invalidated: each time begins another account.
+    /// The number of the account. Each `invalidate` begins another account.
     pub(super) account: u64,
 }
 
-/// What the machine displaced: to be dropped without the lock.
+/// Values that the machine displaced. Drop them without the lock.
 pub(super) type Displaced = answer::Displaced<BearerToken, SourceError>;
 
-/// The fetch that the machine calls under way. The two go together, always.
+/// The fetch that the machine calls under way. The machine and this value change together, under
+/// the lock.
 #[derive(Clone)]
 pub(super) struct UnderWay {
     pub(super) id: FetchId,
@@ -35,7 +36,8 @@ impl State {
         Some(under_way.flight)
     }
 
-    /// What the waiters of a fetch hear: its result, or nothing if the token is not wanted any more.
+    /// Tells the machine how a fetch ended. Gives the result for the waiters, or `None` if the
+    /// waiters have to ask again, since the token is not held.
     pub(super) fn arrive(
         &mut self,
         now: Now,
@@ -70,7 +72,8 @@ impl State {
         (error.map(Err), displaced)
     }
 
-    /// What the waiters of a failed fetch hear, unless the token is not wanted any more.
+    /// Tells the machine that a fetch failed. Gives the error for the waiters, or `None` if the
+    /// fetch was void.
     pub(super) fn fail(
         &mut self,
         now: Now,

@@ -1,5 +1,5 @@
-//! What holds fetches and requests back: the time after a failure, the time between replacements of a
-//! rejected token, and how long a request waits that could send the token that it has.
+//! Delays and limits: the back-off after a failure, the time between replacements of a rejected
+//! token, and the longest time that a request waits for a better token.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub(super) struct Failures<E> {
     count: u32,
-    /// The last so many were permanent.
+    /// How many failures in a row, up to the last, were permanent.
     permanent: u32,
     since: Option<Instant>,
     last: Option<Last<E>>,
@@ -45,7 +45,7 @@ impl<E> Failures<E> {
         self.last.as_ref().map(|last| &last.error)
     }
 
-    /// Gives back the error before.
+    /// Records a failure. Gives back the error of the failure before.
     pub(super) fn record(&mut self, at: Instant, failure: Failure<E>, random: f64) -> Option<E> {
         self.count = self.count.saturating_add(1);
         self.permanent = if failure.permanent {
@@ -63,7 +63,7 @@ impl<E> Failures<E> {
         last.map(|last| last.error)
     }
 
-    /// When asking may begin the next fetch, and the error until then.
+    /// When the back-off ends, and the error that callers get until then.
     pub(super) fn retry(&self, policy: &Policy, has_token: bool) -> Option<(Instant, &E)> {
         let last = self.last.as_ref()?;
         let since = self.since.unwrap_or(last.at);
@@ -78,7 +78,7 @@ impl<E> Failures<E> {
         Some((at, &last.error))
     }
 
-    /// Gives back the last error.
+    /// Forgets the failures. Gives back the last error.
     pub(super) fn end(&mut self) -> Option<E> {
         let last = std::mem::replace(self, Self::none()).last;
         last.map(|last| last.error)
@@ -93,21 +93,21 @@ impl<E> Failures<E> {
 /// Spaces the fetches that replace a rejected token.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Throttle {
-    /// Replacements in a row, while no token has lasted.
+    /// How many replacements came in a row, without a token that lasted.
     replacements: u32,
-    /// When the fetch began that gave the last token.
+    /// When the fetch of the last token began.
     last: Option<Instant>,
 }
 
 impl Throttle {
-    /// When the next replacement may begin, if that is limited.
+    /// When the next replacement may begin. `None`: at once.
     pub(super) fn not_before(&self, policy: &Policy) -> Option<Instant> {
         let interval = policy.rejection_backoff(self.replacements)?;
         Some(later(self.last?, interval))
     }
 
-    /// A token is not held any more, which was good for so long. If it has lasted, the server takes
-    /// tokens, and the row ends.
+    /// A token is not held any more. If the token has lasted, the server accepts tokens, and the
+    /// count of replacements begins anew.
     pub(super) fn gone(&mut self, policy: &Policy, token: Lasted) {
         const LONG: Duration = Duration::from_secs(5 * 60);
 
@@ -133,7 +133,8 @@ impl Throttle {
     }
 }
 
-/// How long requests wait that have a token to send, for a better token: once, until a fetch succeeds.
+/// Limits how long requests wait for a better token than the held token. All requests share the
+/// limit, and a token that comes begins it anew.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Patience {
     until: Option<Instant>,
@@ -141,7 +142,7 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// Until when a request may wait, if it may.
+    /// Until when a request may wait. `None`: it may not wait. The first request begins the time.
     pub(super) fn until(&mut self, policy: &Policy, now: Instant) -> Option<Instant> {
         let until = *self
             .until
@@ -150,7 +151,7 @@ impl Patience {
         (!self.is_over).then_some(until)
     }
 
-    /// No request waits until a fetch succeeds.
+    /// From now until a fetch succeeds, no request waits.
     pub(super) fn end(&mut self) {
         self.is_over = true;
     }
@@ -160,7 +161,7 @@ impl Patience {
     }
 }
 
-/// A time past the end of the clock is a century away.
+/// `at` plus `by`, which counts as a century if it is longer.
 pub(super) fn later(at: Instant, by: Duration) -> Instant {
     let by = by.min(Duration::from_secs(100 * 365 * 24 * 3600));
     at.checked_add(by).unwrap_or(at)

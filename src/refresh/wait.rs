@@ -1,4 +1,4 @@
-//! The wait of one request for a fetch: [`Wait`].
+//! The wait of a request for a fetch: [`Wait`].
 
 use std::{
     future::Future,
@@ -17,41 +17,42 @@ use super::{
 };
 use crate::{error::SourceError, runtime::Runtime, token::BearerToken};
 
-/// So many fetches of one wait may be lost.
+/// After this many lost fetches, a wait ends with an error.
 const LOSSES: u8 = 3;
-/// So many checks without a sign of life in between show that a fetch is lost. After a pause of the
-/// whole process, the timer of the waiter may fire before the timer of the fetch: one is too few.
+/// After this many checks in a row without a sign of life, a fetch is lost. A single check is too
+/// few: after a pause of the whole process, the timer of the waiter may fire before the timer of
+/// the fetch.
 const SILENT_CHECKS: u8 = 2;
 
-/// A fetch to listen to, and for how long.
+/// A fetch to listen to, and how long to listen.
 pub(super) struct Awaited {
     pub(super) id: FetchId,
-    /// That the waiter asks for.
+    /// The account that the waiter wants a token of.
     pub(super) account: u64,
     pub(super) flight: Flight,
-    /// On the runtime's clock.
+    /// When to stop, on the runtime's clock.
     pub(super) until: Instant,
     pub(super) at_most: Duration,
 }
 
-/// What a listener has to act upon.
+/// What a [`Listening`] tells.
 pub(super) enum Heard {
     End(End),
-    /// Its time is over.
+    /// The time of the listener is over.
     Enough,
     /// The fetch shows no sign of life.
     Silence,
 }
 
-/// Listens to a fetch with a time limit, on the runtime where the waiter is polled.
+/// Listens to a fetch, with a time limit. The timer belongs to the runtime that polls the waiter.
 pub(super) struct Listening {
     listener: Listener,
     id: FetchId,
     until: Instant,
     left: Duration,
-    /// How long the timer runs that is set.
+    /// The duration of the timer.
     step: Duration,
-    /// Set at the first poll: a timer belongs to the runtime where it is made.
+    /// `None` before the first poll: a timer belongs to the runtime that makes it.
     timer: Option<Contained<()>>,
     beats: u32,
     silent_checks: u8,
@@ -86,7 +87,7 @@ impl Listening {
         self.listener.end().is_some()
     }
 
-    /// When its time is over.
+    /// When the time of the listener is over.
     pub(super) fn until(&self) -> Instant {
         self.until
     }
@@ -107,7 +108,8 @@ impl Listening {
                     return Poll::Pending;
                 }
                 self.timer = None;
-                // By the clock, if this waiter is polled late; by the timer, if that runs on another clock.
+                // The clock counts if this waiter is polled late. The timer counts if it runs on
+                // another clock.
                 let by_clock = self.until.saturating_duration_since(runtime.now());
                 self.left = self.left.saturating_sub(step).min(by_clock);
                 if self.is_silent() {
@@ -117,15 +119,15 @@ impl Listening {
             if self.left.is_zero() {
                 return Poll::Ready(Heard::Enough);
             }
-            // Two beats and a half, so that one beat that is late is not missed.
+            // Every two and a half beats, so that a check finds a beat even if a beat is late.
             let check = beat(fetch_timeout).saturating_mul(5) / 2;
             self.step = check.max(Duration::from_millis(1)).min(self.left);
             self.timer = Some(timer(runtime, self.step));
         }
     }
 
-    /// Whether the fetch showed no sign of life between the last checks. A short last step is no
-    /// check.
+    /// Whether the fetch showed no sign of life between the last checks. The last step may be too
+    /// short, so it does not count as a check.
     fn is_silent(&mut self) -> bool {
         let flight = self.listener.flight();
         let beats = flight.life().beats();
@@ -142,7 +144,8 @@ impl Listening {
     }
 }
 
-/// Waits for a token. Keeps the source alive: a service may be dropped while its last request waits.
+/// Waits for a token. It keeps the source alive, since a service may be dropped while its last
+/// request waits.
 pub(super) struct Wait {
     core: Arc<Core>,
     wanted: Wanted,
@@ -162,7 +165,7 @@ impl Wait {
         }
     }
 
-    /// The result, or `None` if there is another fetch to wait for.
+    /// Asks the machine again. Gives the result, or `None` if there is another fetch to wait for.
     fn ask_again(&mut self, at_least: Option<Instant>) -> Option<Result<BearerToken, SourceError>> {
         match self.core.step(self.wanted, Some(self.account), at_least) {
             Step::Done(result) => Some(result),
@@ -212,14 +215,15 @@ impl Future for Wait {
                     }
                 }
                 Heard::Silence => {
-                    // Then this waiter hears of the loss as all do.
+                    // The next round of the loop hears of the loss, as every other waiter does.
                     this.core.lose(this.listening.id());
                     None
                 }
                 Heard::Enough => {
                     let until = this.listening.until();
-                    // Ends the fetch if its time is over as well: then this waiter hears of that, and
-                    // not of the back-off after it.
+                    // If the fetch is past its time limit, this ends the fetch. The next round of
+                    // the loop then gives the error of the fetch, not the error of the back-off
+                    // after it.
                     this.core.end_overdue(Some(until));
                     if this.listening.has_ended() {
                         None

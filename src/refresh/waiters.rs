@@ -1,6 +1,7 @@
-//! Wakers of the futures that wait for one thing: [`Waiters`].
+//! The wakers of the futures that wait for the same event: [`Waiters`].
 //!
-//! To enter, to leave and to be woken costs the same however many wait.
+//! For a waiter, the cost to enter, to leave and to be woken does not depend on the number of
+//! waiters.
 
 use std::{mem, task::Waker};
 
@@ -15,11 +16,11 @@ pub(crate) struct Waiters(Mutex<Places>);
 #[derive(Default)]
 struct Places {
     wakers: Slab<Waker>,
-    /// How often all have been woken. A place is good for one epoch.
+    /// How often all waiters have been woken. A place is valid within its epoch only.
     epoch: u64,
 }
 
-/// Where the waker of one waiter is.
+/// The place of a waiter's waker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     epoch: u64,
@@ -27,8 +28,8 @@ pub(crate) struct Place {
 }
 
 impl Waiters {
-    /// Has `waker` woken by the next [`wake_all`](Self::wake_all), in place of the waker that entered
-    /// here before.
+    /// Makes the next [`wake_all`](Self::wake_all) wake `waker`, in place of the waker that is at
+    /// `place`.
     pub(crate) fn enter(&self, place: &mut Option<Place>, waker: &Waker) {
         let is_known = |places: &Places, place: Place| {
             let known = places.wakers.get(place.key);
@@ -37,7 +38,8 @@ impl Waiters {
         if place.is_some_and(|place| is_known(&self.0.lock(), place)) {
             return;
         }
-        // A waker may own a task, and its `Clone` and `Drop` may come back here: without the lock.
+        // Clone and drop wakers without the lock: a waker may own a task, which may call this
+        // method.
         let fresh = waker.clone();
         let mut places = self.0.lock();
         let epoch = places.epoch;
@@ -54,21 +56,22 @@ impl Waiters {
         drop(displaced);
     }
 
-    /// Forgets the waker that entered there.
+    /// Drops the waker at `place`.
     pub(crate) fn leave(&self, place: Place) {
         let mut places = self.0.lock();
         let waker = (places.epoch == place.epoch)
             .then(|| places.wakers.try_remove(place.key))
             .flatten();
         if places.wakers.is_empty() {
-            // Gives the memory of a burst back.
+            // Frees the memory after a burst of waiters.
             places.wakers = Slab::new();
         }
         drop(places);
         drop(waker);
     }
 
-    /// Wakes all who have entered. A waker that panics costs nobody else the wake-up.
+    /// Wakes all wakers that have entered. A waker that panics does not keep the other wakers from
+    /// being woken.
     pub(crate) fn wake_all(&self) {
         let wakers = {
             let mut places = self.0.lock();

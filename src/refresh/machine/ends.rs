@@ -1,4 +1,4 @@
-//! How a fetch ends: with a token, with an error, by its time limit, or by the loss of its owner.
+//! The end of a fetch: a token, an error, the time limit, or the loss of its owner.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::refresh::{
 };
 
 impl<T: Clone, E: Clone> Machine<T, E> {
-    /// Holds a token, as if it had been fetched now. `lifetime` is what is left: nothing if the token
-    /// has expired by our clock. `random` is from 0 to 1.
+    /// Holds a token, as if it had been fetched now. `lifetime` is the time to expiry, and zero if
+    /// the token has expired by our clock. `random` is from 0 to 1.
     pub(crate) fn hold(
         &mut self,
         now: Now,
@@ -21,7 +21,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
     ) -> Displaced<T, E> {
         let mut displaced = self.pass_to(now);
         if lifetime == Some(Duration::ZERO) {
-            // The fetch function may need it.
+            // The fetch function may need the expired token, for its refresh token.
             displaced.tokens.extend(self.previous.replace(token));
         } else {
             self.store(now, token, lifetime, None, random, &mut displaced);
@@ -29,7 +29,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         displaced
     }
 
-    /// A fetch has given a token. `rejected` tells whether a server has rejected a token.
+    /// A fetch has given a token. `rejected` tells whether a server has rejected a given token.
     pub(crate) fn fetched(
         &mut self,
         now: Now,
@@ -87,7 +87,8 @@ impl<T: Clone, E: Clone> Machine<T, E> {
             displaced.tokens.push(held.token);
         }
         if let Some(fetch) = fetch {
-            // The rejected token may have ended since.
+            // The rejected token may not be held any more, so the fetch remembers how long that
+            // token was good.
             if let Some(lasted) = fetch.replaces {
                 self.throttle.gone(&self.policy, lasted);
             }
@@ -130,8 +131,8 @@ impl<T: Clone, E: Clone> Machine<T, E> {
             displaced.errors.push(failure.error);
             return displaced;
         };
-        // Noticed late, it counts from the moment when it was due: the runtime stood still, and the
-        // next caller shall not pay for that.
+        // A failure that is noticed late counts from the time limit: the runtime stood still, and
+        // the next caller must not pay for that.
         let limit = later(fetch.since, self.policy.fetch_timeout);
         let is_late = later(limit, self.policy.fetch_timeout) <= now.monotonic;
         let at = if is_late { limit } else { now.monotonic };
@@ -145,15 +146,16 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         displaced
     }
 
-    /// The owner of a fetch is gone, or shows no sign of life. That is no failure.
+    /// The owner of a fetch was dropped, or shows no sign of life. That is no failure.
     pub(crate) fn lost(&mut self, id: FetchId) {
         let lost = self.fetch.take_if(|fetch| fetch.id == id);
-        // Of a void fetch as well: it means nothing before the next token, which ends it.
+        // A lost void fetch sets the flag as well. The flag has no effect until a token is held,
+        // and a new token clears it.
         self.after_loss |= lost.is_some();
     }
 
-    /// The fetch that has been under way for longer than it may. It has to be reported as failed before
-    /// anything else.
+    /// The fetch that is past its time limit. The caller has to report it as failed before any
+    /// other event.
     pub(crate) fn overdue(&self, now: Now) -> Option<FetchId> {
         let fetch = self.fetch.as_ref()?;
         let elapsed = now.monotonic.saturating_duration_since(fetch.since);
