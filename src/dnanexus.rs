@@ -26,9 +26,10 @@ const FILE: &str = "environment.json";
 
 /// The token and the API server of a DNAnexus user or job, found where the `dx` client finds them.
 ///
-/// A token comes in three ways: from a login, or as an API token that was made in the web page and
-/// given to `dx login --token`, both of which `dx` keeps in `~/.dnanexus_config/environment.json`;
-/// and as a job's own, in the environment variable `DX_SECURITY_CONTEXT`.
+/// There are three kinds of tokens. `dx login` gets a token by a login. `dx login --token` takes an
+/// API token that was made on the web page. `dx` keeps both in
+/// `~/.dnanexus_config/environment.json`. A job gets a token of its own in the environment variable
+/// `DX_SECURITY_CONTEXT`.
 ///
 /// ```no_run
 /// use tower::ServiceBuilder;
@@ -40,7 +41,7 @@ const FILE: &str = "environment.json";
 /// # Ok::<(), tower_bearer::SourceError>(())
 /// ```
 ///
-/// From one place that you name:
+/// From a place that you name:
 ///
 /// ```
 /// use tower_bearer::Dnanexus;
@@ -58,22 +59,25 @@ pub struct Dnanexus {
 }
 
 impl Dnanexus {
-    /// Looks where the `dx` client does. Each of `DX_SECURITY_CONTEXT`, `DX_APISERVER_PROTOCOL`,
-    /// `DX_APISERVER_HOST` and `DX_APISERVER_PORT` is taken from the environment, else from
-    /// `environment.json` in the folder `DX_USER_CONF_DIR`, by default `~/.dnanexus_config`.
+    /// Looks where the `dx` client looks. The settings are `DX_SECURITY_CONTEXT`,
+    /// `DX_APISERVER_PROTOCOL`, `DX_APISERVER_HOST` and `DX_APISERVER_PORT`. Each setting comes
+    /// from the environment variable of that name. If the variable is not set, the setting comes
+    /// from `environment.json` in the folder that `DX_USER_CONF_DIR` names, by default
+    /// `~/.dnanexus_config`.
     ///
-    /// Not looked at are `/etc/dnanexus`, and the copies that `dx` keeps for each shell, in `sessions`
-    /// in that folder.
+    /// This function looks neither in `/etc/dnanexus` nor in `sessions` in that folder, where `dx`
+    /// keeps a copy for each shell. It blocks while it reads the file.
     ///
     /// # Errors
     ///
     /// [`SourceErrorKind::Absent`] if there is no token in either place,
-    /// [`SourceErrorKind::Invalid`] if a value is malformed: it is not passed over,
-    /// [`SourceErrorKind::Failed`] if the file cannot be read.
+    /// [`SourceErrorKind::Invalid`] if a value is malformed, even if the other place has a good
+    /// value, [`SourceErrorKind::Failed`] if the file cannot be read.
     pub fn discover() -> Result<Self, SourceError> {
         let mut settings = Settings::in_environment()?;
         let folder = config_folder();
-        // Where nothing is wanted from the file, it does not matter what is wrong with it.
+        // If the environment has every setting, the file is not read, so an error in the file does
+        // not matter.
         if let Some(folder) = folder.as_ref().filter(|_| !settings.is_complete()) {
             match Settings::in_folder(folder) {
                 Err(error) if error.kind() == SourceErrorKind::Absent => {}
@@ -83,7 +87,7 @@ impl Dnanexus {
         if settings.security_context.is_none() {
             let in_folder = folder.map_or_else(
                 || "there is no home directory".into(),
-                |folder| format!("{} has none", folder.join(FILE).display()),
+                |folder| format!("{} has no token", folder.join(FILE).display()),
             );
             return Err(absent(format!(
                 "no DNAnexus token: environment variable {SECURITY_CONTEXT} is not set and \
@@ -93,12 +97,12 @@ impl Dnanexus {
         Self::from_settings(&settings)
     }
 
-    /// Takes the token from the text of a security context, as a job is given it, and the default
-    /// API server.
+    /// Takes the token from the text of a security context, such as a job gets, and uses the
+    /// default API server.
     ///
     /// # Errors
     ///
-    /// [`SourceErrorKind::Invalid`] if it is not JSON such as
+    /// [`SourceErrorKind::Invalid`] if the text is not JSON such as
     /// `{"auth_token_type":"Bearer","auth_token":"…"}`.
     pub fn from_security_context(context: &str) -> Result<Self, SourceError> {
         Self::from_settings(&Settings {
@@ -107,14 +111,14 @@ impl Dnanexus {
         })
     }
 
-    /// Takes the token and the API server from `environment.json` in a folder, as `dx login` writes
-    /// it.
+    /// Takes the token and the API server from the file `environment.json` in a folder, as `dx
+    /// login` writes it. Blocks while it reads the file.
     ///
     /// # Errors
     ///
-    /// [`SourceErrorKind::Absent`] if there is no such file or no token in it,
-    /// [`SourceErrorKind::Invalid`] if a value in it is malformed,
-    /// [`SourceErrorKind::Failed`] if it cannot be read.
+    /// [`SourceErrorKind::Absent`] if the file does not exist or has no token,
+    /// [`SourceErrorKind::Invalid`] if a value in the file is malformed,
+    /// [`SourceErrorKind::Failed`] if the file cannot be read.
     pub fn from_config_dir(folder: impl AsRef<Path>) -> Result<Self, SourceError> {
         let folder = folder.as_ref();
         let settings = Settings::in_folder(folder)?;
@@ -153,7 +157,7 @@ impl Dnanexus {
         })
     }
 
-    /// The layer that puts the token on each request to the API server, and on no other.
+    /// The layer that puts the token on each request to the API server, and on no other request.
     #[must_use]
     pub fn layer(&self) -> BearerAuthLayer<StaticToken> {
         self.layer.clone()
@@ -182,7 +186,7 @@ impl fmt::Debug for Dnanexus {
     }
 }
 
-/// What the `dx` client keeps, as far as it matters here. Any of it may hold a secret by mistake.
+/// The settings of the `dx` client that matter here. Any of them may hold a secret by mistake.
 #[derive(Default)]
 struct Settings {
     security_context: Option<Zeroizing<String>>,
@@ -253,7 +257,8 @@ fn or_default<'a>(
     }
 }
 
-/// `None` if it is in the home directory and there is none.
+/// The folder of the `dx` client's files. `None` if the folder is in the home directory and there
+/// is no home directory.
 fn config_folder() -> Option<PathBuf> {
     let Some(folder) = env::var_os(USER_CONF_DIR).filter(|folder| !folder.is_empty()) else {
         return Some(home()?.join(".dnanexus_config"));
@@ -265,9 +270,9 @@ fn config_folder() -> Option<PathBuf> {
     }
 }
 
-/// Also where `HOME` is not set, as in a system service.
+/// The home directory, even if `HOME` is not set, as in a system service.
 fn home() -> Option<PathBuf> {
-    #[allow(deprecated, reason = "until Rust 1.87, long after it was mended")]
+    #[allow(deprecated, reason = "until Rust 1.87, long after it was fixed")]
     env::home_dir().filter(|home| !home.as_os_str().is_empty())
 }
 
@@ -285,7 +290,7 @@ fn parse_security_context(text: &str) -> Result<BearerToken, SourceError> {
     };
     if !get("auth_token_type")?.eq_ignore_ascii_case("bearer") {
         return Err(invalid(format!(
-            "{SECURITY_CONTEXT} has a token of another type than Bearer"
+            "{SECURITY_CONTEXT} has a token whose type is not Bearer"
         )));
     }
     BearerToken::new(&*get("auth_token")?).map_err(|error| {

@@ -1,4 +1,4 @@
-//! The response, and before it the wait for a token: [`ResponseFuture`].
+//! The future of a response, which waits for the token before: [`ResponseFuture`].
 
 mod slow_path;
 
@@ -24,13 +24,13 @@ use crate::{
 };
 
 pin_project! {
-    /// Waits for the token and the inner service if it has to, then for the response, and marks the
-    /// token as rejected if the response says so.
+    /// Waits for the token and for the inner service if necessary, then for the response. If the
+    /// response rejects the token, marks the token.
     ///
-    /// Dropping it at any point is safe: only this request is lost, and what it has reserved is given
-    /// back. It is at most 32 bytes larger than the inner service's future (more if that future is
-    /// aligned to more than 16). Once the request is sent, polling costs what polling the inner
-    /// future costs, plus a check of the response's status.
+    /// You may drop the future at any point: only this request is lost, and its reservations are
+    /// released. The future is at most 32 bytes larger than the inner service's future (more if the
+    /// inner future is aligned to more than 16 bytes). Once the request is sent, a poll costs what
+    /// a poll of the inner future costs, plus a check of the response's status.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, B>
     where
@@ -42,8 +42,8 @@ pin_project! {
 }
 
 pin_project! {
-    // The states, and what leads from each to the next. `WaitingForResponse` is the fast path, where
-    // most requests begin and end. Every other state is in the box of `SlowPath`.
+    // The states, and the events that lead from a state to the next. `WaitingForResponse` is the
+    // fast path, where most requests begin and end. Every other state is in the box of `SlowPath`.
     //
     //                                 call
     //           ┌──────────────────────┼─────────────────────────┐
@@ -77,12 +77,13 @@ pin_project! {
             response: F,
             sent: Option<Sent>,
         },
-        /// Boxed, so that the usual state is small and dropped in few steps.
+        /// Boxed, so that `WaitingForResponse` is small and dropped in few instructions.
         SlowPath { state: Box<SlowPath<S, R, B>> },
     }
 }
 
-/// The token that a request carries, and what its response may mean for it.
+/// The token that a request carries, and the rules by which the response is read. `None`: the usual
+/// rules.
 struct Sent {
     token: BearerToken,
     response_rules: Option<Arc<ResponseRules>>,
@@ -91,7 +92,7 @@ struct Sent {
 /// Response extension: the server rejected the token, and the source now has another token, so
 /// the request is worth sending again.
 ///
-/// Only there with [`BearerAuthLayer::retry_rejected`](crate::BearerAuthLayer::retry_rejected).
+/// Only a layer with [`retry_rejected`](crate::BearerAuthLayer::retry_rejected) inserts it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct TokenReplaced;
@@ -100,7 +101,7 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
 {
-    /// Waits for a response to a request that carries no token of ours.
+    /// Waits for the response to a request that carries no token of this layer.
     pub(crate) fn without_token(response: S::Future) -> Self {
         Self::from(State::WaitingForResponse {
             response,
@@ -108,7 +109,7 @@ where
         })
     }
 
-    /// Waits for a response to a request that carries `token`.
+    /// Waits for the response to a request that carries `token`.
     #[inline]
     pub(crate) fn with_token(
         response: S::Future,
@@ -182,7 +183,7 @@ where
             return self.poll_slow(cx);
         };
         let mut result = ready!(response.poll(cx)).map_err(Into::into);
-        // By reference, so that the usual response is moved once less.
+        // Judged by reference, to save a move of the response on the fast path.
         let is_rejected = match (&mut result, &*sent) {
             (Ok(response), Some(sent)) => sent.judge(response),
             _ => false,
@@ -196,7 +197,7 @@ where
         }
     }
 
-    /// Holds the response back if another token is wanted.
+    /// Holds the rejected response back if the layer retries: asks the source for another token.
     #[cold]
     fn hold_back(
         mut self: Pin<&mut Self>,

@@ -1,4 +1,5 @@
-//! How a response is read: who judges the token, by which rule, and whose token it was at all.
+//! The rules by which a response is read: which rule judges the token, and whether the response
+//! speaks of this layer's token.
 
 use std::{fmt, sync::Arc};
 
@@ -6,19 +7,20 @@ use http::{Extensions, HeaderMap, HeaderName, StatusCode, header::AUTHORIZATION}
 
 use crate::{challenge::Challenger, rejection::SeenMark, source::TokenSource, token::BearerToken};
 
-/// Settings that change how a response is read. Most layers have none, so a future holds one
-/// optional pointer.
+/// Settings that change how a response is read. Most layers have no such settings, so a future
+/// holds an optional pointer.
 pub(crate) struct ResponseRules {
     pub(crate) challenger: Challenger,
-    /// In place of the challenger's own rule.
+    /// The user's rule, in place of the challenger's rule.
     pub(crate) rejected_when: Option<RejectedWhen>,
     /// The header that carries the token.
     pub(crate) header: HeaderName,
     /// Where another token comes from, if rejected requests are to be retried.
     pub(crate) replacements: Option<Arc<dyn TokenSource>>,
-    /// If the token was rejected before the request was sent: a success takes this mark off.
+    /// The mark of a token that was rejected before the request was sent. A success takes this mark
+    /// off.
     pub(crate) mark: Option<SeenMark>,
-    /// Whether the request had the header already, maybe with the token of a layer above.
+    /// Whether the request already had the header, perhaps with the token of a layer above.
     pub(crate) overwrote: bool,
 }
 
@@ -54,7 +56,7 @@ impl ResponseRules {
         is_ours && is_rejected
     }
 
-    /// Tells a layer above whether its token was overwritten.
+    /// Tells a layer above if this layer has overwritten its token.
     #[inline]
     pub(crate) fn note(&self, extensions: &mut Extensions) {
         if self.overwrote {
@@ -62,7 +64,7 @@ impl ResponseRules {
         }
     }
 
-    /// What [`judge`](Self::judge) does where nothing is set.
+    /// Does what [`judge`](Self::judge) does if no setting is changed.
     #[inline]
     pub(crate) fn judge_as_usual(
         token: &BearerToken,
@@ -100,8 +102,8 @@ impl fmt::Debug for RejectedWhen {
     }
 }
 
-/// A response's extension: a layer below replaced what these headers of the request carried. The
-/// response then says nothing of the token that a layer above had put there.
+/// Response extension: a layer below has overwritten these headers of the request. The response
+/// then says nothing about the token that a layer above had put there.
 #[derive(Clone)]
 struct Overwritten(Vec<HeaderName>);
 

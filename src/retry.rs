@@ -10,26 +10,28 @@ use tower::retry::Policy;
 
 use crate::future::TokenReplaced;
 
-/// A [`Policy`] that retries a request once, if a server rejected the token that was sent and the
-/// source has another.
+/// A [`Policy`] that retries a request once, if a server rejected the request's token and the
+/// source has another token.
 ///
 /// Place it above a [`BearerAuthLayer`](crate::BearerAuthLayer) with
-/// [`retry_rejected`](crate::BearerAuthLayer::retry_rejected), which reports both facts.
+/// [`retry_rejected`](crate::BearerAuthLayer::retry_rejected), which reports both facts by
+/// [`TokenReplaced`].
 ///
 /// ```
 /// use tower::{ServiceBuilder, retry::RetryLayer};
 /// use tower_bearer::{BearerAuthLayer, RetryRejected, RotatingToken};
 ///
 /// let stack = ServiceBuilder::new()
-///     // For requests with a `String` for a body.
+///     // The bodies of the requests are `String`s.
 ///     .layer(RetryLayer::new(RetryRejected::<String>::new()))
 ///     .layer(BearerAuthLayer::new(RotatingToken::empty()).retry_rejected());
 /// ```
 ///
 /// # Order
 ///
-/// Below that layer the policy retries nothing. This is what other layers do above the `Retry`,
-/// between the `Retry` and the `BearerAuthLayer`, and below both:
+/// The order of the layers matters. Below the `BearerAuthLayer`, a `Retry` with this policy retries
+/// nothing. The table says what other layers do above the `Retry`, between the `Retry` and the
+/// `BearerAuthLayer`, and below both:
 ///
 /// | | above | between | below |
 /// |---|---|---|---|
@@ -46,21 +48,22 @@ use crate::future::TokenReplaced;
 /// | `FollowRedirect` | retries the rejected hop | retries from the first hop | retries from the first hop |
 /// | … the 401 of a foreign host, with `for_origin` | says nothing | says nothing | **marks the token** |
 ///
-/// A request that waits for a token holds nothing below the layer, so a fetch may go through what is
-/// there. A limit above the layer is different: its places are taken by the requests that wait for
-/// the fetch. A `LoadShed` with such a limit below it does shed once the limit is full. A rejected
-/// response that is held back keeps its connection until the source has answered.
+/// A request that waits for a token holds nothing below the layer, so a fetch may go through every
+/// service below the layer. A limit above the layer is different: the requests that wait for the
+/// fetch take its places. A `LoadShed` above such a limit sheds requests once the limit is full. A
+/// rejected response that the layer holds back keeps its connection until the source has answered.
 ///
 /// Put a redirect follower above the `Retry`. Anywhere else, a 401 from the redirect's target makes
 /// `Retry` send the first request again: a POST that the server has acted on is repeated.
 ///
-/// In each of these orders a request is retried at most once. With
-/// [`for_origin`](crate::BearerAuthLayer::for_origin), no token goes to a foreign host if a redirect
-/// follower below drops the header [as it has to](crate::BearerAuthLayer::for_origin).
+/// In each of these orders, a request is retried at most once. With
+/// [`for_origin`](crate::BearerAuthLayer::for_origin), no token goes to a foreign host, provided
+/// that a redirect follower below the layer [drops the header](crate::BearerAuthLayer::for_origin).
 ///
 /// # Bodies
 ///
-/// Requests are cloned, so their body has to be `Clone`. Where only some are, say which:
+/// `Retry` clones each request, so the request's body has to be `Clone`. If only some bodies can be
+/// cloned, give a function that clones a request or refuses:
 ///
 /// ```
 /// use http::Request;
@@ -117,7 +120,8 @@ impl<B: Clone> Default for RetryRejected<B> {
 }
 
 impl<B> RetryRejected<B> {
-    /// Retries the requests that `clone` gives a copy of. A streaming body has none.
+    /// Retries a request if `clone` gives a copy of it. `clone` gives `None` for a request that
+    /// cannot be copied, such as a request with a streaming body.
     #[must_use]
     pub fn with_clone(clone: fn(&Request<B>) -> Option<Request<B>>) -> Self {
         Self {
@@ -141,7 +145,8 @@ impl<B, R, E> Policy<Request<B>, Response<R>, E> for RetryRejected<B> {
         Some(ready(()))
     }
 
-    /// Tower's `Retry` asks for a copy before each try, and clones the policy for each request.
+    /// Tower's `Retry` clones the policy for each request, and asks for a copy before each try. The
+    /// second try needs no copy, since there is no third try.
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
         if self.retried {
             return None;

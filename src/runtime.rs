@@ -1,4 +1,4 @@
-//! What a source that fetches needs of an async runtime: [`Runtime`], and the ones there are.
+//! What a source that fetches needs of an async runtime: [`Runtime`], and its implementations.
 
 use std::{
     fmt::{self, Debug},
@@ -14,26 +14,29 @@ use crate::clock::{self, CoarseClock};
 
 /// Runs work in the background, waits, and tells the time, for sources that fetch.
 ///
-/// `TokioRuntime` (feature `tokio`) is the implementation for tokio, [`CallerDriven`] does without
-/// a runtime. Implement it for another executor, or with a virtual clock for tests and simulations.
+/// `TokioRuntime` (feature `tokio`) is the implementation for tokio, and [`CallerDriven`] does
+/// without a runtime. Implement this trait for another executor, or with a virtual clock for tests
+/// and simulations.
 pub trait Runtime: Debug + Send + Sync + 'static {
     /// Runs `task` in the background.
     ///
     /// # Errors
     ///
-    /// Gives the task back if there is nothing to run it on. Then the callers of the source poll the
-    /// task. Each of them tries again to spawn it first, since a caller may be where this succeeds.
+    /// Gives the task back if there is no executor to run it. Then the callers of the source poll
+    /// the task. Before each poll, a caller tries again to spawn the task, since the caller may run
+    /// in an executor that takes it.
     fn spawn(&self, task: BoxFuture<'static, ()>) -> Result<(), BoxFuture<'static, ()>>;
 
-    /// Finishes once `duration` has passed, or never if there is nothing to measure it.
+    /// Finishes once `duration` has passed, or never if there is no timer.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 
-    /// Runs `work`, which may block, on a thread for such work. By default, there is no such thread.
+    /// Runs `work`, which may block, on a thread for blocking work. The default implementation has
+    /// no such thread.
     ///
     /// # Errors
     ///
-    /// Gives the work back if there is no such thread. Then [`FileToken`](crate::FileToken) starts a
-    /// thread of its own.
+    /// Gives the work back if there is no such thread. Then [`FileToken`](crate::FileToken) starts
+    /// a thread.
     fn spawn_blocking(
         &self,
         work: Box<dyn FnOnce() + Send>,
@@ -41,30 +44,30 @@ pub trait Runtime: Debug + Send + Sync + 'static {
         Err(work)
     }
 
-    /// The time on a clock that never goes back.
+    /// The time of a monotonic clock. The sources compare only times of the same `Runtime`.
     fn now(&self) -> Instant;
 
-    /// Like [`now`](Self::now), but called on every request, so it may lag by up to 20 ms where a less
-    /// precise clock is cheaper.
+    /// The same time as [`now`](Self::now), but it may lag by up to 20 ms, so that a cheaper clock
+    /// may be used: sources read this clock on every request.
     fn coarse_now(&self) -> Instant {
         self.now()
     }
 
-    /// The wall clock, which may be set, and which goes on while the machine sleeps.
+    /// The time of the wall clock, which may be set, and which goes on while the computer sleeps.
     fn system_now(&self) -> SystemTime {
         clock::wall()
     }
 }
 
-/// The [`Runtime`] of whichever tokio runtime the caller runs in, or of a runtime that is
-/// [named](Self::with_handle).
+/// The [`Runtime`] for tokio. It uses the tokio runtime that the caller runs in, or a runtime that
+/// the program [names](Self::with_handle).
 ///
-/// Outside a tokio runtime it does as [`CallerDriven`] does.
+/// Outside a tokio runtime it behaves as [`CallerDriven`].
 ///
-/// The timer of the runtime has to be enabled (`enable_time`). Without a timer nothing measures time: no
-/// fetch has a time limit, and no waiter notices that a fetch is lost. tokio tells only by a panic
-/// whether there is a timer, so the first sleep in such a runtime panics once and catches that. With
-/// `panic = "abort"` the process would end.
+/// The timer of the runtime has to be enabled (`enable_time`). Without a timer no fetch has a time
+/// limit, and no waiter notices that a fetch is lost. tokio tells only by a panic that there is no
+/// timer, so the first sleep in a runtime without a timer panics, and this type catches the panic.
+/// With `panic = "abort"` the panic would end the process.
 #[cfg(feature = "tokio")]
 #[derive(Clone)]
 pub struct TokioRuntime {
@@ -75,7 +78,8 @@ pub struct TokioRuntime {
 
 #[cfg(feature = "tokio")]
 impl TokioRuntime {
-    /// Looks for a runtime at each use, not here.
+    /// Uses the tokio runtime that the caller runs in. This looks for the runtime at each use, not
+    /// at the call of `new`.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -84,8 +88,8 @@ impl TokioRuntime {
         }
     }
 
-    /// Runs everything on one runtime, wherever the callers are: for a program whose callers have
-    /// runtimes of their own that come and go, or no runtime at all.
+    /// Runs every fetch and every timer on this runtime, wherever the callers run. Use it if the
+    /// callers run in short-lived runtimes, or in no runtime at all.
     ///
     /// ```
     /// # use tower_bearer::{BearerToken, InvalidToken, RefreshingToken, TokenSource, TokioRuntime};
@@ -172,7 +176,7 @@ impl Runtime for TokioRuntime {
     }
 }
 
-/// Which tokio runtimes have no timer.
+/// Remembers the tokio runtimes that have no timer.
 #[cfg(feature = "tokio")]
 mod timers {
     use std::{
@@ -186,7 +190,7 @@ mod timers {
         time::Sleep,
     };
 
-    /// More are forgotten, and probed again.
+    /// With more than this many runtimes, all are forgotten, and each is probed again.
     const MOST: usize = 64;
     static WITHOUT: Mutex<Vec<Id>> = Mutex::new(Vec::new());
 
@@ -241,18 +245,18 @@ mod timers {
     }
 }
 
-/// No runtime: callers drive the fetch.
+/// The [`Runtime`] without a runtime: callers drive the fetch.
 ///
-/// While a token is replaced ahead of its expiry, one caller waits for the new token and the other
-/// callers are served the old token. A fetch that takes too long is given up when the next caller
-/// comes.
+/// While a token is refreshed ahead of its expiry, a single caller waits for the new token, and the
+/// other callers get the old token. No timer fires: when a fetch is past its time limit, the next
+/// caller ends it.
 #[derive(Clone, Copy)]
 pub struct CallerDriven {
     clock: CoarseClock,
 }
 
 impl CallerDriven {
-    /// Callers drive the fetch.
+    /// Makes the runtime that leaves every fetch to its callers.
     #[must_use]
     pub fn new() -> Self {
         let clock = CoarseClock::new();
@@ -290,7 +294,7 @@ impl Runtime for CallerDriven {
     }
 }
 
-/// What a source that fetches runs on if it is given nothing else.
+/// The runtime of a source that fetches, unless the program sets another runtime.
 pub(crate) fn default_runtime() -> Arc<dyn Runtime> {
     #[cfg(feature = "tokio")]
     return Arc::new(TokioRuntime::new());

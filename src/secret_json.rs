@@ -1,8 +1,8 @@
-//! Reads the members of a JSON object that holds secrets, and leaves no copy of them: [`Object`].
+//! Reads the members of a JSON object without leaving a copy of a secret: [`Object`].
 //!
-//! To resolve escapes, `serde_json` puts strings into a buffer of its own that nobody wipes, and some
-//! of its errors quote the text. So it only finds here where a value ends, which it does without
-//! looking into strings.
+//! `serde_json` resolves escapes in a buffer that is not wiped, and some of its errors quote the
+//! text. So this module uses `serde_json` only to find where a value ends. For that, `serde_json`
+//! copies no string.
 
 use secrecy::zeroize::Zeroizing;
 use serde_json::{Deserializer, value::RawValue};
@@ -13,8 +13,8 @@ pub(crate) struct Object<'a>(Vec<(&'a str, &'a str)>);
 pub(crate) struct NotAString;
 
 impl<'a> Object<'a> {
-    /// `None` if the text is not one JSON object. A byte order mark before it is passed over, as
-    /// editors put one there (RFC 8259 §8.1).
+    /// `None` if the text is not a single JSON object. Skips a byte order mark before the object,
+    /// since editors write such marks (RFC 8259 §8.1).
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut rest = after_space(after_space(text).strip_prefix('{')?);
@@ -31,7 +31,8 @@ impl<'a> Object<'a> {
         end.is_empty().then_some(Self(members))
     }
 
-    /// The text of a member, or `None` if it is `null` or not there.
+    /// The text of a member, or `None` if the member is `null` or absent. Of two members with the
+    /// same name, the last counts, as in Python.
     pub(crate) fn string(&self, name: &str) -> Result<Option<Zeroizing<String>>, NotAString> {
         match self.value(name) {
             None => Ok(None),
@@ -42,20 +43,20 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A member that is a number, or a string with a number in it.
+    /// The number of a member that is a number, or a string that holds a number.
     #[cfg(feature = "oauth2")]
     pub(crate) fn number(&self, name: &str) -> Option<f64> {
         let value = self.value(name)?;
         unquote(value).unwrap_or(value).trim().parse().ok()
     }
 
-    /// Whether there is such a member, and not `null`.
+    /// Whether there is such a member that is not `null`.
     #[cfg(feature = "oauth2")]
     pub(crate) fn has(&self, name: &str) -> bool {
         self.value(name).is_some()
     }
 
-    /// Of two members with the same name, the last counts, as in Python.
+    /// The text of a member, unless the member is `null` or absent.
     fn value(&self, name: &str) -> Option<&'a str> {
         let is_named = |escaped| unescape(escaped).is_some_and(|text| *text == name);
         let mut members = self.0.iter().rev();
@@ -64,7 +65,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The value at the start of a text, and what follows it.
+/// The value at the start of a text, and the text after it.
 fn split_value(text: &str) -> Option<(&str, &str)> {
     let mut values = Deserializer::from_str(text).into_iter::<&RawValue>();
     let value = values.next()?.ok()?.get();
@@ -79,8 +80,8 @@ fn after_space(text: &str) -> &str {
     text.trim_start_matches([' ', '\t', '\n', '\r'])
 }
 
-/// The text of a JSON string that has been checked (RFC 8259 §7), in a buffer that does not grow.
-/// `None` for an unpaired surrogate.
+/// Resolves the escapes of a JSON string that has been checked (RFC 8259 §7), in a buffer that does
+/// not grow. `None` for an unpaired surrogate.
 fn unescape(escaped: &str) -> Option<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::with_capacity(escaped.len()));
     let mut rest = escaped;
@@ -107,7 +108,7 @@ fn unescape(escaped: &str) -> Option<Zeroizing<String>> {
     Some(text)
 }
 
-/// One character from `XXXX` or `XXXX\uXXXX`, and how much of the text it took.
+/// The character of `XXXX` or `XXXX\uXXXX`, and how many bytes of the text it took.
 fn unescape_utf16(text: &str) -> Option<(char, usize)> {
     let unit = |at: usize| u16::from_str_radix(text.get(at..at + 4)?, 16).ok();
     let high = unit(0)?;

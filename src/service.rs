@@ -18,28 +18,28 @@ use crate::{
     use_token::UseToken,
 };
 
-/// Puts the bearer token on each request that may carry it. Made by
-/// [`BearerAuthLayer`](crate::BearerAuthLayer).
+/// Puts the bearer token on each request that may carry it.
+/// [`BearerAuthLayer`](crate::BearerAuthLayer) makes this service.
 ///
 /// A request waits for its token in the response future, not in `poll_ready`. A timeout around this
 /// service therefore covers the wait.
 ///
 /// A request that waits holds nothing. It drops the service that was polled ready, with the permit,
-/// the buffer slot or the connection that `poll_ready` reserved, and keeps a clone. Once the token is
-/// there, it polls that clone ready and calls it. The source may therefore fetch through everything
-/// below this service, whatever its limits are, and requests that need no token go on meanwhile. If
-/// the token has expired or was rejected by the time that the clone is ready, the request asks the
-/// source once more.
+/// the buffer slot or the connection that `poll_ready` reserved, and keeps a clone. Once the token
+/// has come, the request polls that clone ready and calls it. The source may therefore fetch
+/// through every service below this service, whatever the limits of those services are, and
+/// requests that need no token go on meanwhile. If the token has expired or was rejected before the
+/// clone is ready, the request asks the source once more.
 ///
-/// A limit *above* this service keeps its permit while a request waits. It bounds how many requests
-/// wait, and a fetch must not pass it. Without such a limit nothing bounds how many requests wait: a
-/// load shedder above sheds none of them.
+/// A limit *above* this service keeps its permit while a request waits. The limit bounds how many
+/// requests wait, and a fetch must not go through it. Without such a limit nothing bounds how many
+/// requests wait: a load shedder above sheds none of them.
 ///
 /// # Clone
 ///
-/// The inner service has to be `Clone`, as for Tower's `Retry`, and a clone has to reserve nothing,
-/// as [`Service`] asks. hyper-util's client is `Clone`. Wrap any other service in `tower::buffer`.
-/// A bare HTTP/1 connection of hyper needs a few lines first that make it a service:
+/// The inner service has to be `Clone`, as for Tower's `Retry`, and a clone must hold no
+/// reservation, as [`Service`] demands. hyper-util's client is `Clone`. Wrap any other service in
+/// `tower::buffer`. A few lines make a service from a bare HTTP/1 connection of hyper:
 ///
 /// ```
 /// use std::task::{Context, Poll};
@@ -102,13 +102,14 @@ use crate::{
 ///
 /// # Cost
 ///
-/// With a token at hand, a call does not allocate, lock or clone the inner service. It costs what
-/// the source costs, two reference counts and the insertion of a header. A request that waits for
-/// its token costs two clones of the inner service and an allocation.
+/// With a token at hand, this service does not allocate, lock or clone the inner service. A request
+/// costs what the source costs, two reference counts and the insertion of a header. A request that
+/// waits for its token costs two clones of the inner service and an allocation.
 ///
 /// # Errors
 ///
-/// [`Error`] if the request was not sent, boxed; else the inner service's own error, untouched.
+/// A boxed [`Error`] if this service did not send the request; otherwise the inner service's error,
+/// unchanged.
 pub struct BearerAuth<S, T> {
     inner: S,
     auth: Arc<Auth<Arc<T>>>,
@@ -171,7 +172,8 @@ where
             let chosen = chosen.source().cloned();
             return self.call_with(chosen, request);
         }
-        // Before the source is asked: a request that may not carry a token must not cost a fetch.
+        // Judge before asking the source: a request that may not carry a token must not cost a
+        // fetch.
         match rules.verdict(request.uri(), request.headers()) {
             Verdict::Carry => {}
             Verdict::Pass => return ResponseFuture::without_token(self.inner.call(request)),
@@ -193,9 +195,9 @@ where
     }
 }
 
-/// What is off the fast path.
+/// The methods off the fast path.
 impl<S, T> BearerAuth<S, T> {
-    /// Sends a request that says itself where its token comes from, if from anywhere.
+    /// Sends a request whose `UseToken` names a source, or says that the request carries no token.
     #[cold]
     fn call_with<B>(
         &mut self,
@@ -263,7 +265,7 @@ impl<S, T> BearerAuth<S, T> {
         self.not_sent(Error::too_many_headers())
     }
 
-    /// The source has no token.
+    /// Handles a request for which the source has no token: sends it without a token, or fails it.
     #[cold]
     fn without_token<B>(&mut self, error: SourceError, request: Request<B>) -> ResponseFuture<S, B>
     where
@@ -284,7 +286,7 @@ impl<S, T> BearerAuth<S, T> {
         ResponseFuture::not_sent(error)
     }
 
-    /// Gives back what the inner service has reserved.
+    /// Releases the inner service's reservation.
     ///
     /// `poll_ready` may have reserved a permit or a buffer slot, which only `call` or a drop releases.
     /// So this drops the service and keeps a clone, which holds no reservation.

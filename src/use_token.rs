@@ -1,4 +1,4 @@
-//! The token of one request, in place of the layer's: [`UseToken`].
+//! The token of a single request, in place of the layer's token: [`UseToken`].
 
 use std::{fmt, sync::Arc};
 
@@ -8,14 +8,14 @@ use crate::source::TokenSource;
 
 /// Request extension: another token for this request only, or none.
 ///
-/// The rules of the layer stay as they are: for origins, plaintext, rejection and retry. Only
-/// [`keep_existing`](crate::BearerAuthLayer::keep_existing) and
+/// The rules of the layer for origins, plaintext, rejection and retry apply to this token as well.
+/// Only [`keep_existing`](crate::BearerAuthLayer::keep_existing) and
 /// [`anonymous_if_absent`](crate::BearerAuthLayer::anonymous_if_absent) have no effect: the request
-/// says what it wants. A server that rejects the token marks that token, and a retry asks the
-/// request's own source.
+/// says what it wants. If a server rejects the token, the layer marks this token, and a retry asks
+/// the request's own source.
 ///
-/// The extension goes through whatever passes requests on, such as a `BoxCloneService` or a
-/// `Buffer`. In a `reqwest_middleware` stack, it goes `with_extension` on the request.
+/// The extension passes through services such as a `BoxCloneService` or a `Buffer`. In a
+/// `reqwest_middleware` stack, add the extension by `with_extension` on the request.
 ///
 /// ```
 /// use http::Request;
@@ -34,9 +34,9 @@ use crate::source::TokenSource;
 ///
 /// # Many tenants
 ///
-/// Keep one source for each tenant, so that all requests of a tenant share its fetches and its
-/// rejections. A source that is forgotten wipes its token with the last request that uses it. Here,
-/// the sources that were not used lately go first:
+/// Keep a source for each tenant, so that all requests of the tenant share its fetches and its
+/// rejections. When the program drops a source, the token is wiped with the last request that
+/// carries it. This map drops the sources that were not used lately:
 ///
 /// ```
 /// use std::{collections::HashMap, sync::{Arc, Mutex}, time::{Duration, Instant}};
@@ -73,8 +73,8 @@ use crate::source::TokenSource;
 ///
 /// # Cost
 ///
-/// A request without extensions pays one look at an empty map. A request with `UseToken` allocates
-/// the settings by which its response is read, if rejected requests are to be retried.
+/// A request without extensions costs a look at an empty map. With `retry_rejected`, a request with
+/// `UseToken` costs an allocation, for the settings by which its response is read.
 #[derive(Clone)]
 pub struct UseToken {
     source: Option<Arc<dyn TokenSource>>,
@@ -82,8 +82,8 @@ pub struct UseToken {
 }
 
 impl UseToken {
-    /// The request goes out as it is. Its own header is kept, and the layer refuses nothing and marks
-    /// nothing.
+    /// The request goes out unchanged. It keeps its own header, and the layer neither refuses the
+    /// request nor marks a token.
     #[must_use]
     pub fn none() -> Self {
         Self {
@@ -101,15 +101,15 @@ impl UseToken {
         }
     }
 
-    /// Speaks to the layer that puts its token under this
-    /// [header](crate::BearerAuthLayer::header_name), not to the layer for `Authorization`.
+    /// Addresses the layer that puts its token under this
+    /// [header](crate::BearerAuthLayer::header_name), not the layer for `Authorization`.
     #[must_use]
     pub fn under(mut self, header: HeaderName) -> Self {
         self.header = header;
         self
     }
 
-    /// What a request says to the layer whose token goes under `header`.
+    /// The `UseToken` of a request, if it addresses the layer that puts its token under `header`.
     #[inline]
     pub(crate) fn of<'a>(extensions: &'a Extensions, header: &HeaderName) -> Option<&'a Self> {
         extensions
@@ -117,7 +117,7 @@ impl UseToken {
             .filter(|chosen| chosen.header == header)
     }
 
-    /// The request's own source, if it wants a token.
+    /// The request's own source. `None` if the request wants no token.
     pub(crate) fn source(&self) -> Option<&Arc<dyn TokenSource>> {
         self.source.as_ref()
     }

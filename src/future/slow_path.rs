@@ -23,7 +23,8 @@ use crate::{
 pub(super) enum SlowPath<S, R, B> {
     /// The request waits for its token, or for the inner service.
     Unsent(Unsent<S, B>),
-    /// Only where rejected requests are to be retried.
+    /// The response rejected the token. The future asks the source for another token. Only with
+    /// `retry_rejected`.
     WaitingForReplacement(HeldBack<R>),
     /// The request is not sent. The first poll takes the error.
     NotSent(Option<Error>),
@@ -32,16 +33,16 @@ pub(super) enum SlowPath<S, R, B> {
 /// A request, and what sends it.
 pub(super) struct Unsent<S, B> {
     step: Step,
-    /// A clone of the inner service. It reserves nothing before it is polled ready.
+    /// A clone of the inner service. It holds no reservation before it is polled ready.
     inner: S,
-    /// What clones it. As a field, so that a future needs no `S: Clone` to be a future.
+    /// Clones the inner service. A field, so that `Future` is implemented without `S: Clone`.
     clone_inner: fn(&S) -> S,
     /// `None` once the request is sent.
     request: Option<Request<B>>,
     auth: Arc<Auth<dyn TokenSource>>,
     /// The request's own source, if it has one.
     chosen: Option<Arc<dyn TokenSource>>,
-    /// Whether the source was asked again, because the first token had ended.
+    /// Whether the source was asked again, because the first token had expired or was rejected.
     asked_anew: bool,
 }
 
@@ -49,23 +50,23 @@ pub(super) struct Unsent<S, B> {
 enum Step {
     WaitingForToken(PendingToken),
     WaitingForService {
-        /// `None` if the request goes without.
+        /// `None` if the request goes without a token.
         token: Option<BearerToken>,
         /// Whether the inner service was not ready when the token came.
         has_waited: bool,
     },
 }
 
-/// A response that rejected its token, until the source has been asked for another.
+/// A response that rejected its token, held back until the source has answered.
 pub(super) struct HeldBack<R> {
     response: Option<R>,
     rejected: BearerToken,
     replacement: TokenFuture,
 }
 
-/// What comes after a slow state.
+/// What follows a state of [`SlowPath`].
 pub(super) enum Next<F, R> {
-    /// The request is sent, and its response comes from this future.
+    /// The request is sent, and this future gives its response.
     Sent(F, Option<Sent>),
     /// The caller gets the response that was held back.
     Answer(R),
@@ -74,7 +75,7 @@ pub(super) enum Next<F, R> {
 type NextOrError<F, R> = Result<Next<F, Response<R>>, BoxError>;
 
 impl<S, R, B> SlowPath<S, R, B> {
-    /// For `Debug`.
+    /// The name of the state, for `Debug`.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Unsent(unsent) => match unsent.step {
@@ -104,7 +105,7 @@ where
             },
             Self::NotSent(error) => error.take().unwrap_or_else(Error::finished).into(),
         };
-        // What the request has reserved is given back now, not when the caller drops the future.
+        // Release the reservations of the request now, not when the caller drops the future.
         *self = Self::NotSent(None);
         Poll::Ready(Err(error))
     }
@@ -135,7 +136,7 @@ where
     S: Service<Request<B>>,
     S::Error: Into<BoxError>,
 {
-    /// Sends the request once its token is there and the inner service is ready.
+    /// Sends the request once the token has come and the inner service is ready.
     #[expect(clippy::type_complexity, reason = "an alias would hide what comes out")]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(S::Future, Option<Sent>), BoxError>> {
         loop {
@@ -155,7 +156,7 @@ where
                 *has_waited = true;
                 return Poll::Pending;
             }
-            // A source may serve a rejected token for want of another, so it is asked once only.
+            // Ask again only once: a source without another token hands out a rejected token again.
             let has_ended = |token: &BearerToken| token.is_rejected() || token.is_expired();
             if *has_waited && !self.asked_anew && token.as_ref().is_some_and(has_ended) {
                 self.asked_anew = true;
@@ -166,7 +167,7 @@ where
                         self.step = Step::WaitingForService { token, has_waited };
                     }
                     TokenState::Pending(token) => {
-                        // Gives back what `poll_ready` has reserved: the fetch may need it.
+                        // Release the reservation of `poll_ready`: the fetch may need it.
                         self.inner = (self.clone_inner)(&self.inner);
                         self.step = Step::WaitingForToken(token);
                         continue;
@@ -191,7 +192,7 @@ where
         }
     }
 
-    /// The token, or `None` if the request goes without.
+    /// The token, or `None` if the request goes without a token.
     fn token_or_none(
         &self,
         result: Result<BearerToken, SourceError>,

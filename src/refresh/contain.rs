@@ -1,5 +1,5 @@
-//! Calls foreign code that may panic: the user's fetch, a timer, a subscriber of `tracing`. The
-//! panic ends here and harms no other caller.
+//! Calls foreign code that may panic: the user's fetch, a timer, a subscriber of `tracing`. A panic
+//! ends here and harms no other caller.
 
 use std::{
     any::Any,

@@ -1,5 +1,5 @@
-//! Finds a fetch that would wait for itself: keeps, for each thread, the sources whose fetch runs
-//! further up the stack.
+//! Finds a fetch that would wait for itself: keeps a list of the sources that fetch further up the
+//! stack of each thread.
 
 use std::{
     cell::RefCell,
@@ -13,7 +13,7 @@ thread_local! {
     static FETCHING: RefCell<Vec<SourceId>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Tells one source from another.
+/// Identifies a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SourceId(u64);
 

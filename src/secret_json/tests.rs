@@ -14,7 +14,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{NotAString, Object};
 
-/// The string between the quotes as each reads it, or `None`.
+/// The string between the quotes as this crate and as `serde_json` read it.
 fn both(escaped: &str) -> (Option<String>, Option<String>) {
     let text = format!("{{\"name\":\"{escaped}\"}}");
     let ours = Object::parse(&text).and_then(|object| string(&object, "name"));
@@ -44,7 +44,7 @@ fn each_escape_of_one_character_is_read_or_refused_as_by_serde_json() {
         if assert_same(&escape).is_some() {
             read.push(c);
         }
-        // As it is, where a quote would end the string.
+        // The character without a backslash. A quote would end the string.
         if c != '"' {
             assert_same(&format!("a{c}b"));
         }
@@ -217,7 +217,7 @@ proptest! {
         let at = at.index(chars.len());
         chars.splice(at..at + drop, insert);
         let text: String = chars.into_iter().collect();
-        // We pass one over before the text.
+        // `Object` skips a byte order mark before the text, and `serde_json` does not.
         let without_mark = text.strip_prefix('\u{feff}').unwrap_or(&text);
         prop_assert!(is_object(without_mark).is_some(), "{}", text);
     }

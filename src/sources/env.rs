@@ -10,10 +10,10 @@ use crate::{
     token::{BearerToken, InvalidToken},
 };
 
-/// A token from an environment variable, read and checked once, at start-up.
+/// A token from an environment variable, which is read and checked once, at start-up.
 ///
-/// Whitespace around the value is dropped: a trailing newline is the commonest mistake there is.
-/// The copy that is read is wiped; the process environment itself cannot be.
+/// Whitespace around the value is dropped, since a trailing newline is the most common mistake. The
+/// copy that this source reads is wiped. The process environment itself cannot be wiped.
 ///
 /// ```no_run
 /// use tower_bearer::{BearerAuthLayer, EnvToken};
@@ -22,7 +22,7 @@ use crate::{
 /// # Ok::<(), tower_bearer::SourceError>(())
 /// ```
 ///
-/// For a server whose tokens are not RFC 6750 `b64token`s:
+/// If the server's tokens are not RFC 6750 `b64token`s:
 ///
 /// ```no_run
 /// # use tower_bearer::EnvToken;

@@ -1,4 +1,4 @@
-//! A token from a file that something else writes: [`FileToken`].
+//! A token from a file that another program writes: [`FileToken`].
 
 use std::{
     fmt,
@@ -22,20 +22,20 @@ use crate::{
 
 type Parse = fn(&str) -> Result<BearerToken, InvalidToken>;
 
-/// A token from a file that something else writes and replaces: a projected Kubernetes service
-/// account token, or a token that an agent renews.
+/// A token from a file that another program writes and replaces, such as a projected Kubernetes
+/// service account token, or a token that an agent renews.
 ///
-/// The file is read and checked at start-up, then read again once a minute, when a request comes, and
-/// at once when a server rejects the token. Requests do not wait for a read, with two exceptions: a
-/// read after a rejection, and a read that is overdue by a minute, as in the morning after a night
-/// without requests. Requests wait for such a read for at most 5 s. A read that fails, or finds no
-/// token, keeps the last token, and a later read tries again. Put the new file in place by a rename or
-/// by a swap of symbolic links, as Kubernetes does: a file that is written in place may be read
-/// half-written.
+/// The file is read and checked at start-up. The first request after a minute has the file read
+/// again, and so does the first request after a server has rejected the token. Requests do not wait
+/// for a read, with two exceptions: a read after a rejection, and a read that is overdue by a
+/// minute, as in the morning after a night without requests. Requests wait for such a read for at
+/// most 5 s. If a read fails or finds no token, the source keeps the last token and tries again
+/// later. Put the new file in place by a rename or by a swap of symbolic links, as Kubernetes does:
+/// a file that is written in place may be read half-written.
 ///
-/// Whitespace around the token is dropped, and the buffer that is read into is wiped. A slow file
-/// system does not hold up the runtime: a thread for blocking work of the runtime reads, or else a
-/// thread of its own. While a read hangs, no other read begins.
+/// Whitespace around the token is dropped, and the buffer of the read is wiped. A slow file system
+/// does not hold up the runtime: a thread for the runtime's blocking work reads the file, or a new
+/// thread if the runtime has no such thread. While a read hangs, no other read begins.
 ///
 /// ```no_run
 /// use tower_bearer::{BearerAuthLayer, FileToken};
@@ -76,7 +76,7 @@ impl FileToken {
         Self::builder(path).build()
     }
 
-    /// Reads the file at `path`, under other settings.
+    /// Starts a builder, to read the file at `path` under other settings.
     pub fn builder(path: impl Into<PathBuf>) -> FileTokenBuilder {
         FileTokenBuilder {
             path: path.into(),
@@ -95,7 +95,7 @@ impl FileToken {
 }
 
 impl TokenSource for FileToken {
-    /// Costs what that of [`RefreshingToken`](crate::RefreshingToken) does.
+    /// Costs what a token of [`RefreshingToken`](crate::RefreshingToken) costs.
     #[inline]
     fn token(&self) -> TokenFuture {
         self.refresher.token()
@@ -111,7 +111,7 @@ impl fmt::Debug for FileToken {
     }
 }
 
-/// The settings of a [`FileToken`].
+/// The settings of a [`FileToken`], which shows how to use them.
 #[must_use = "a builder does nothing until it is built"]
 #[derive(Debug)]
 pub struct FileTokenBuilder {
@@ -129,31 +129,34 @@ impl FileTokenBuilder {
         self
     }
 
-    /// How long a token is used before the file is read again. After twice that, a request waits for
-    /// the read. Default: 60 seconds.
+    /// How long a token is used before the file is read again. After twice this time, a request
+    /// waits for the read. Default: 60 seconds.
     pub fn reread_every(mut self, interval: Duration) -> Self {
         self.reread_every = interval;
         self
     }
 
-    /// Reads the file at the first request and not at start-up: the file may come later.
+    /// Reads the file at the first request and not at start-up. The file may be written after
+    /// start-up.
     ///
-    /// While there is no file, requests get an error of kind [`SourceErrorKind::Absent`] at once, so
-    /// that a [`Chain`](crate::Chain) goes on to its next source; the file is looked for again as a
-    /// [`RefreshingToken`](crate::RefreshingToken) tries again.
+    /// While there is no file, requests get an error of kind [`SourceErrorKind::Absent`] at once,
+    /// so that a [`Chain`](crate::Chain) goes on to its next source. The source looks for the file
+    /// again after a back-off, as [`RefreshingToken`](crate::RefreshingToken) does after a failed
+    /// fetch.
     pub fn lazy(mut self) -> Self {
         self.lazy = true;
         self
     }
 
-    /// What to run on. Default: `TokioRuntime` with the feature `tokio`, else
-    /// [`CallerDriven`](crate::CallerDriven).
+    /// The runtime on which the source reads. Default: `TokioRuntime` with the feature `tokio`,
+    /// else [`CallerDriven`](crate::CallerDriven).
     pub fn runtime(mut self, runtime: impl Runtime) -> Self {
         self.runtime = Some(Arc::new(runtime));
         self
     }
 
-    /// Reads the file and blocks meanwhile, unless it is [`lazy`](Self::lazy).
+    /// Makes the source. Reads the file, and blocks while it reads, unless the source is
+    /// [`lazy`](Self::lazy).
     ///
     /// # Errors
     ///
@@ -189,12 +192,12 @@ impl FileTokenBuilder {
     }
 }
 
-/// Reads the file where it may block.
+/// Reads the file on a thread that may block.
 struct Reader {
     path: Arc<Path>,
     parse: Parse,
     runtime: Arc<dyn Runtime>,
-    /// Shared with the thread that reads.
+    /// The thread that reads has a second reference.
     reading: Arc<()>,
 }
 
@@ -205,7 +208,7 @@ impl Reader {
             self.parse,
             Arc::clone(&self.runtime),
         );
-        // On a file system that hangs, each try would leave one more thread behind.
+        // No second read: on a file system that hangs, each try would leave another thread behind.
         let reading = (Arc::strong_count(&self.reading) == 1).then(|| Arc::clone(&self.reading));
         async move {
             let reading = reading.ok_or_else(|| still_reading(&path))?;
@@ -215,7 +218,7 @@ impl Reader {
                 move || {
                     let token = read(&path, parse);
                     drop(reading);
-                    // Fails if nobody waits any more.
+                    // The send fails if nobody waits any more.
                     let _ = answer.send(token);
                 }
             };

@@ -15,10 +15,10 @@ use crate::{
 
 /// Makes a [`TokenSource`] from an async function that is called for each request.
 ///
-/// The function decides about caching. An error of any type becomes a [`SourceError`] of kind
-/// [`Failed`](crate::SourceErrorKind::Failed) with that error as its `source()`; a [`SourceError`] stays
-/// what it is. A function that, by its own client, asks the source that it is, gets an error of kind
-/// [`Recursive`](crate::SourceErrorKind::Recursive).
+/// The source caches nothing; the function may. An error of any type becomes a [`SourceError`] of
+/// kind [`Failed`](crate::SourceErrorKind::Failed) with that error as its `source()`. A
+/// [`SourceError`] is passed on unchanged. If the function asks this very source, directly or
+/// through a client, it gets an error of kind [`Recursive`](crate::SourceErrorKind::Recursive).
 ///
 /// ```
 /// use tower_bearer::{BearerAuthLayer, BearerToken, InvalidToken, source_fn};

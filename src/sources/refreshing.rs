@@ -1,4 +1,4 @@
-//! A token that is fetched, and fetched again before it expires: [`RefreshingToken`].
+//! A token that an async function fetches, again before each expiry: [`RefreshingToken`].
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -14,8 +14,9 @@ use crate::{
 /// A token that an async function fetches: at the first request, ahead of each expiry, and when a
 /// server has rejected the token.
 ///
-/// While there is a valid token, no request waits. Requests that do wait share one fetch, which goes
-/// on if some of them are cancelled. A fetch that fails never displaces a token that is still valid.
+/// While there is a valid token, no request waits. Requests that do wait share a fetch, which goes
+/// on if some of the requests are cancelled. A fetch that fails never displaces a token that is
+/// still valid.
 ///
 /// A clone is a handle on the same token.
 ///
@@ -34,44 +35,47 @@ use crate::{
 ///
 /// # When
 ///
-/// Nothing happens without a request: the first request fetches, and a refresh begins when a request
-/// finds it due. A program that idles for hours and must not wait then spawns
+/// Nothing happens without a request: the first request fetches, and a request that finds a refresh
+/// due begins it. If a program idles for hours and its next request must not wait, spawn
 /// [`keep_fresh`](Self::keep_fresh).
 ///
-/// With L the lifetime that is left when the token comes, a token is
-/// * served until min(10 s, L/20) before its expiry, so that it does not expire on the way, and at
-///   least min(1 s, L/4) before, since servers count whole seconds;
-/// * refreshed in the background from min(15 min, L/5) before that, or up to L/10 earlier, at random:
-///   clients that started together do not stay together. The first token, and a token that came after
-///   a rejection or an outage, is refreshed up to 3/4 L earlier, since many clients may have got
-///   theirs at the same moment;
-/// * served for a second at least, however short it lives;
-/// * judged by the monotonic clock and by the wall clock, whichever is first: the monotonic clock may
-///   stand still while the machine sleeps.
+/// Let L be the time to expiry when a token comes. The token is
+/// * served until min(10 s, L/20) before its expiry, so that it does not expire on the way, or
+///   until min(1 s, L/4) before its expiry if that is earlier, since servers count whole seconds;
+/// * refreshed in the background from min(15 min, L/5) before the end of its service, or up to L/10
+///   earlier, at random, so that clients that started together do not stay together. The first
+///   token, and a token that came after a rejection or an outage, is refreshed up to 3/4 L earlier,
+///   since many clients may have fetched at the same moment;
+/// * served for at least a second, however short its lifetime is;
+/// * over as soon as the monotonic clock or the wall clock says so. The monotonic clock may stand
+///   still while the computer sleeps.
 ///
-/// A token with no expiry is kept until a server rejects it. A token that has expired when it comes
-/// shows that this machine's clock is wrong: it is served all the same, as a token without expiry,
-/// unless a better token is held.
+/// A token with no expiry is kept until a server rejects it. A fetched token that has already
+/// expired shows that this computer's clock is wrong. Such a token is served as if it had no
+/// expiry, and the source soon fetches another. But while the source holds a good token, such a
+/// fetch counts as a failure.
 ///
 /// # When a server rejects the token
 ///
-/// Requests wait for the one fetch that replaces it, for at most 5 s. If the fetch fails or takes
-/// longer, the rejected token is sent again until it expires, no request waits for a replacement until
-/// a fetch succeeds, and later tries run in the background: one spurious 401 and an outage of the token
-/// endpoint must not add up to a total outage. The first two replacements are immediate. While the
-/// server rejects one new token after the other, later replacements are 10 s apart, then 20 s, and so
-/// on up to 5 min. A success of a rejected token takes the mark off.
+/// Requests wait for the fetch that replaces the token, for at most 5 s. If the fetch fails or
+/// takes longer, requests carry the rejected token until it expires. From then on, the source tries
+/// again in the background, and no request waits for a replacement until a fetch succeeds: a
+/// spurious 401 and an outage of the token endpoint must not add up to a total outage. The first
+/// two replacements are immediate. If the server rejects every new token, later replacements are 10
+/// s apart, then 20 s, and so on up to 5 min. If a request with a rejected token succeeds, the mark
+/// comes off.
 ///
 /// # When a fetch fails
 ///
-/// A fetch that panics, takes over 30 s or gives a rejected token has failed. The source tries again
-/// after a random time of up to 100 ms, then 200 ms, and so on up to 30 s (full jitter). With no token
-/// to serve, that is at most half the time that the outage has lasted, but may always be 5 s; requests
-/// meanwhile get the error at once, and it tells [when the next try is](crate::SourceError::retry_after).
+/// A fetch that panics, takes over 30 s or gives a rejected token has failed. The source tries
+/// again after a random time of up to 100 ms, then up to 200 ms, and so on to 30 s (full jitter).
+/// With no token to serve, the random time is at most half the time that the outage has lasted, and
+/// this half counts as at least 5 s. Until the next try, requests get the error at once, and the
+/// error tells [when the next try is](crate::SourceError::retry_after).
 /// [`with_retry_after`](crate::SourceError::with_retry_after) makes the wait longer. After a
-/// [permanent](crate::SourceError::permanent) error the source tries again after 10 s, then 20 s, and so on up
-/// to 5 min, or at once with [`refresh_now`](Self::refresh_now). A batch job that waits for its first
-/// token:
+/// [permanent](crate::SourceError::permanent) error the source tries again after 10 s, then 20 s,
+/// and so on up to 5 min, or at once with [`refresh_now`](Self::refresh_now). A batch job waits for
+/// its first token like this:
 ///
 /// ```
 /// # use std::time::Duration;
@@ -90,43 +94,45 @@ use crate::{
 ///
 /// # Who runs the fetch
 ///
-/// With the feature `tokio`, a task of the tokio runtime that the first waiting request runs in; it
-/// goes on up to its time limit even if every request and every handle is dropped. Without a runtime,
-/// requests drive the fetch, as [`CallerDriven`](crate::CallerDriven) says.
+/// With the feature `tokio`, a task runs the fetch, in the tokio runtime of the first request that
+/// waits. The task goes on up to its time limit, even if every request and every handle is dropped.
+/// Without a runtime, requests drive the fetch, as [`CallerDriven`](crate::CallerDriven) says.
 ///
-/// * **A fetch through your own client.** A fetch may use the client *below* the layer, whatever its
-///   limits: a request that waits for a token holds no permit and no connection. A fetch that goes
-///   through the layer itself would wait for its own token. It gets an error of kind
-///   [`Recursive`](crate::SourceErrorKind::Recursive) at once, or ends at its time limit if a buffer or
-///   another task is in between.
-/// * **A time limit may cost a rotated refresh token.** A server that rotates refresh tokens has
-///   spent the old one when the limit cuts off the fetch. Have the fetch function spawn the exchange
-///   and store the new refresh token there, so that only the wait for the exchange is cut off.
-/// * **A runtime for each call**, dropped after it: a fetch dies with the runtime that runs it. That is
-///   no failure. The next request begins the fetch anew, and waits for it although the old token may
-///   still be good: otherwise no fetch would ever end. Better keep one runtime, or name it with
-///   `TokioRuntime::with_handle`.
-/// * **A process that is frozen between calls**, as by a function platform: a fetch in the background
-///   stands still with the process. Past its time limit nobody waits for it any more; if it brings a
-///   token in the end, that is taken. Await [`refresh_now`](Self::refresh_now) within a call to be
-///   sure.
-/// * **A runtime that stands idle.** A fetch shows signs of life. If they stop, as in a current-thread
-///   runtime that nobody drives, a waiter in another runtime begins the fetch anew after 5 s, at most.
-///   A waiter needs a working timer for that.
+/// * **A fetch through your own client.** A fetch may use the client *below* the layer, whatever
+///   its limits: a request that waits for a token holds no permit and no connection. A fetch that
+///   goes through the layer itself would wait for its own token. It gets an error of kind
+///   [`Recursive`](crate::SourceErrorKind::Recursive) at once, or ends at its time limit if a
+///   buffer or another task stands between the fetch and the layer.
+/// * **A time limit may cost a rotated refresh token.** If a server rotates refresh tokens and the
+///   limit cuts off the fetch, the server has spent the old refresh token, and the new refresh
+///   token is lost. Have the fetch function spawn a task that makes the exchange and stores the new
+///   refresh token. Then the limit cuts off only the wait for that task.
+/// * **A runtime for each call.** A fetch dies with the runtime that runs it. That is no failure.
+///   The next request begins the fetch anew, and waits for the fetch even if the old token is still
+///   good: otherwise no fetch would ever end. It is better to keep a runtime for the whole program,
+///   and to name it with `TokioRuntime::with_handle`.
+/// * **A process that is frozen between calls**, as on a function platform. A fetch in the
+///   background stands still with the process. Past its time limit no request waits for the fetch
+///   any more. A token that comes late is used unless the source holds a good token. To be sure,
+///   await [`refresh_now`](Self::refresh_now) within a call.
+/// * **A runtime that stands idle.** A fetch shows signs of life. If the signs stop, as in a
+///   current-thread runtime that nobody drives, a waiter in another runtime begins the fetch anew
+///   after at most 5 s. The waiter needs a runtime with a timer for that.
 ///
-/// All of these numbers are settings of the [builder](Self::builder).
+/// The [builder](Self::builder) has settings for most of these numbers.
 #[derive(Clone)]
 pub struct RefreshingToken {
     refresher: Refresher,
 }
 
 impl RefreshingToken {
-    /// Fetches with `fetch`, first when the first request comes.
+    /// Makes a source that fetches with `fetch`. The first request begins the first fetch.
     ///
     /// An error of any type becomes a [`SourceError`](crate::SourceError) of kind
-    /// [`Failed`](crate::SourceErrorKind::Failed) with that error as its `source()`. A [`SourceError`](crate::SourceError)
-    /// stays what it is: return one to say [how long to wait](crate::SourceError::with_retry_after), or that
-    /// [another try is pointless](crate::SourceError::permanent).
+    /// [`Failed`](crate::SourceErrorKind::Failed) with that error as its `source()`. A
+    /// [`SourceError`](crate::SourceError) is passed on unchanged: return a `SourceError` to say
+    /// [how long to wait](crate::SourceError::with_retry_after), or that [another try is
+    /// pointless](crate::SourceError::permanent).
     pub fn new<F, Fut, E>(fetch: F) -> Self
     where
         F: FnMut() -> Fut + Send + 'static,
@@ -136,11 +142,12 @@ impl RefreshingToken {
         Self::builder(fetch).build()
     }
 
-    /// Fetches with a function that gets the previous token, whose
+    /// Makes a source whose fetch function gets the previous token. The token's
     /// [rejection](BearerToken::rejection) tells what the server asked for.
     ///
-    /// `previous` is the last token that any fetch gave, also if that token has expired, was rejected
-    /// or was not kept. It is `None` at first, and after [`invalidate`](Self::invalidate).
+    /// `previous` is the last token that any fetch gave, even if that token has expired, was
+    /// rejected or was not kept. `previous` is `None` at first, and after
+    /// [`invalidate`](Self::invalidate).
     ///
     /// ```
     /// use tower_bearer::{BearerToken, InvalidToken, RefreshingToken};
@@ -162,7 +169,7 @@ impl RefreshingToken {
         Self::renewing_builder(fetch).build()
     }
 
-    /// As [`new`](Self::new), under other settings.
+    /// Starts a builder, as [`new`](Self::new) but with other settings.
     ///
     /// ```
     /// use std::time::Duration;
@@ -183,7 +190,7 @@ impl RefreshingToken {
         Self::renewing_builder(move |_| fetch())
     }
 
-    /// As [`renewing`](Self::renewing), under other settings.
+    /// Starts a builder, as [`renewing`](Self::renewing) but with other settings.
     pub fn renewing_builder<F, Fut, E>(fetch: F) -> RefreshingTokenBuilder
     where
         F: FnMut(Option<BearerToken>) -> Fut + Send + 'static,
@@ -199,10 +206,12 @@ impl RefreshingToken {
         }
     }
 
-    /// Fetches a new token now, whether or not there is a good token, and whether or not a fetch failed
-    /// just now; or joins the fetch that is under way. Other requests are served as before.
+    /// Fetches a new token now, even if the held token is good, and even during a back-off. If a
+    /// fetch is under way, joins that fetch. Other requests get the held token meanwhile, as
+    /// before.
     ///
-    /// Where there is a runtime, the fetch goes on even if the future is dropped.
+    /// If there is a runtime, the fetch begins at the call, and goes on even if the future is
+    /// dropped. Otherwise the future drives the fetch.
     ///
     /// # Errors
     ///
@@ -211,25 +220,27 @@ impl RefreshingToken {
         self.refresher.refresh()
     }
 
-    /// Signs out: rejects the token, and forgets it. It is not served any more, not even if no other
-    /// token can be had.
+    /// Signs out: rejects the token and forgets it. No request gets the token any more, even if the
+    /// source can get no other token.
     ///
-    /// Requests that wait get an error of kind [`Invalidated`](crate::SourceErrorKind::Invalidated): a
-    /// request that was made for one account must not go out as another account. A fetch under way
-    /// brings nothing any more. The next request waits until that fetch has ended, or is past its time
-    /// limit, and begins another.
+    /// Requests that wait get an error of kind
+    /// [`Invalidated`](crate::SourceErrorKind::Invalidated): a request that was made for one
+    /// account must not go out as another account. The result of a fetch that is under way is
+    /// dropped. The next request waits until that fetch has ended or is past its time limit, and
+    /// then begins another fetch.
     pub fn invalidate(&self) {
         self.refresher.invalidate();
     }
 
-    /// What is held and what is to come, for a health check or a log. Costs a lock.
+    /// What the source holds and when it fetches next, for a health check or a log. Costs a lock.
     #[must_use]
     pub fn status(&self) -> SourceStatus {
         self.refresher.status().into()
     }
 
-    /// A future that fetches the first token and refreshes on time, also while there are no requests.
-    /// To spawn; it holds no handle, and ends with the last handle.
+    /// A future that fetches the first token and refreshes each token on time, even while there are
+    /// no requests. Spawn the future. It is no handle on the source: it ends when the last handle
+    /// is dropped.
     ///
     /// ```
     /// # use tower_bearer::{BearerToken, InvalidToken, RefreshingToken};
@@ -247,9 +258,8 @@ impl RefreshingToken {
 }
 
 impl TokenSource for RefreshingToken {
-    /// With a token at hand, costs one lock-free load, one read of a coarse clock, one comparison
-    /// and one reference count. About once in a second, one request takes a lock to look at the
-    /// wall clock.
+    /// With a token at hand, costs a lock-free load, a read of a coarse clock, two comparisons and
+    /// a reference count. About once a second, a request takes a lock to look at the wall clock.
     #[inline]
     fn token(&self) -> TokenFuture {
         self.refresher.token()
@@ -264,7 +274,7 @@ impl fmt::Debug for RefreshingToken {
     }
 }
 
-/// The settings of a [`RefreshingToken`], see there for what they mean together.
+/// The settings of a [`RefreshingToken`], whose documentation says what they mean together.
 #[must_use = "a builder does nothing until it is built"]
 pub struct RefreshingTokenBuilder {
     fetch_fn: FetchFn,
@@ -275,13 +285,13 @@ pub struct RefreshingTokenBuilder {
 }
 
 impl RefreshingTokenBuilder {
-    /// Starts with a token that the program has already. Default: none.
+    /// Starts with a token that the program already has. Default: none.
     pub fn first_token(mut self, token: BearerToken) -> Self {
         self.first = Some(token);
         self
     }
 
-    /// How long before the end of its service a token is refreshed, at most; a fifth of its lifetime if
+    /// How long before the end of its service a token is refreshed, or a fifth of its lifetime if
     /// that is less. Default: 15 minutes.
     pub fn refresh_ahead(mut self, ahead: Duration) -> Self {
         self.policy.refresh_ahead = ahead;
@@ -295,37 +305,38 @@ impl RefreshingTokenBuilder {
         self
     }
 
-    /// The same for a token that did not come by a refresh ahead of time: the first token, and a token
-    /// that came after a rejection or a failure. Many clients may have got theirs at the same moment.
-    /// Default: 0.75.
+    /// The same fraction for a token that did not come by a refresh ahead of time: the first token,
+    /// and a token that came after a rejection or a failure. Many clients may have fetched at the
+    /// same moment. Default: 0.75.
     pub fn startup_jitter(mut self, fraction: f64) -> Self {
         self.policy.startup_jitter = fraction;
         self
     }
 
-    /// How long before expiry a token is no longer served, at most; a twentieth of its lifetime if
-    /// that is less, but at least the smaller of one second and a quarter of its lifetime.
-    /// Default: 10 seconds.
+    /// How long before its expiry a token's service ends, or a twentieth of its lifetime if that is
+    /// less. Service ends at least a second before the expiry, or a quarter of the lifetime if that
+    /// is less. Default: 10 seconds.
     pub fn expiry_margin(mut self, margin: Duration) -> Self {
         self.policy.expiry_margin = margin;
         self
     }
 
-    /// How long a fetch may take. Default: 30 seconds.
+    /// How long a fetch may take. A fetch that takes longer has failed. Default: 30 seconds.
     pub fn fetch_timeout(mut self, timeout: Duration) -> Self {
         self.policy.fetch_timeout = timeout;
         self
     }
 
-    /// How long requests wait for the fetch that replaces a rejected token, before that token is sent
-    /// again. Default: 5 seconds.
+    /// How long requests wait for the fetch that replaces a rejected token, before they carry the
+    /// rejected token again. Default: 5 seconds.
     pub fn replacement_wait(mut self, wait: Duration) -> Self {
         self.policy.replacement_wait = wait;
         self
     }
 
-    /// Ceiling of the random wait after the first failure, and the ceiling to which it doubles.
-    /// Default: 100 milliseconds and 30 seconds, and less with no token to serve.
+    /// The ceiling of the random wait after the first failure, and the limit to which the ceiling
+    /// doubles. Default: 100 milliseconds and 30 seconds. By default, the ceiling is lower while
+    /// there is no token to serve; with this setting, it is not.
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
         self.policy.backoff_first = first;
         self.policy.backoff_max = max;
@@ -333,15 +344,15 @@ impl RefreshingTokenBuilder {
         self
     }
 
-    /// Minimum time between fetches that replace a rejected token, from the third on: at first, and the
-    /// limit to which it doubles. Default: 10 seconds and 5 minutes.
+    /// The minimum time between fetches that replace a rejected token, from the third fetch on, and
+    /// the limit to which this time doubles. Default: 10 seconds and 5 minutes.
     pub fn rejection_backoff(mut self, first: Duration, max: Duration) -> Self {
         self.policy.rejection_backoff_first = first;
         self.policy.rejection_backoff_max = max;
         self
     }
 
-    /// What to run on. Default: `TokioRuntime` with the feature `tokio`, else
+    /// The runtime that runs the fetches. Default: `TokioRuntime` with the feature `tokio`, else
     /// [`CallerDriven`](crate::CallerDriven).
     pub fn runtime(mut self, runtime: impl Runtime) -> Self {
         self.runtime = Some(Arc::new(runtime));
@@ -354,7 +365,7 @@ impl RefreshingTokenBuilder {
         self
     }
 
-    /// The source. Nothing is fetched before the first request.
+    /// Makes the source. Nothing is fetched before the first request.
     #[must_use]
     pub fn build(self) -> RefreshingToken {
         let runtime = self.runtime.unwrap_or_else(default_runtime);

@@ -17,13 +17,14 @@ use crate::{
     token::{BearerToken, Inner},
 };
 
-/// A token that other code pushes, when it has a new one, with [`rotate`](Self::rotate).
+/// A token that other code pushes. The code calls [`rotate`](Self::rotate) when it has a new token.
 ///
-/// A clone is a handle on the same token: give one to the layer and keep one to push with.
-/// The next request after `rotate` has returned carries the new token, and reading it takes no lock.
+/// A clone is a handle on the same token: give a clone to the layer, and keep a clone to push with.
+/// The next request after `rotate` has returned carries the new token. A request takes no lock to
+/// read the token.
 ///
-/// With no token yet, or with one past its expiry, requests wait for the next `rotate`. A rejected
-/// token is still handed out, since there is no other.
+/// With no token yet, or with a token past its expiry, requests wait for the next `rotate`. The
+/// source still hands out a rejected token, since it has no other token.
 ///
 /// ```
 /// use tower_bearer::{BearerAuthLayer, BearerToken, RotatingToken};
@@ -40,7 +41,8 @@ pub struct RotatingToken {
     handles: Arc<Handles>,
 }
 
-/// What the handles share, without those who wait: the end of the last handle ends every wait.
+/// What the handles share. The waiters have no part in it: its drop, with the last handle, ends
+/// every wait.
 struct Handles {
     current: Arc<Current>,
 }
@@ -80,11 +82,11 @@ impl RotatingToken {
         }
     }
 
-    /// Replaces the token. Requests that wait for a token go on; requests already sent are not
-    /// disturbed, and a late 401 for their token does not touch this token.
+    /// Replaces the token. Requests that wait for a token go on. Requests that were already sent
+    /// are not disturbed, and a late 401 for their old token does not mark the new token.
     pub fn rotate(&self, next: BearerToken) {
         self.current.token.store(Some(next.into_inner()));
-        // After the store, so that a request that asks in between either sees the token or is woken.
+        // Wake after the store: a request that asks meanwhile either sees the token or is woken.
         self.current.waiters.wake_all();
     }
 
@@ -116,7 +118,7 @@ impl Current {
     }
 }
 
-/// Waits without being a handle: when the last handle is gone, no rotation can come.
+/// Waits for a token. It is no handle: when the last handle is dropped, no rotation can come.
 struct Wait {
     current: Arc<Current>,
     handles: Weak<Handles>,
@@ -132,9 +134,10 @@ impl Future for Wait {
             handles,
             place,
         } = &mut *self;
-        // First, so that a rotation from here on wakes this waiter.
+        // Enter before looking: a rotation from here on wakes this waiter.
         current.waiters.enter(place, cx.waker());
-        // Before the token: the last rotation comes before the last handle is gone.
+        // Look at the handles before the token: the last rotation comes before the drop of the last
+        // handle.
         let is_closed = handles.strong_count() == 0;
         match current.usable() {
             Some(token) => Poll::Ready(Ok(token)),
@@ -156,13 +159,13 @@ impl Drop for Wait {
 fn closed() -> SourceError {
     SourceError::new(
         SourceErrorKind::Closed,
-        "every handle of the rotating token was dropped before it had a token",
+        "every handle of the rotating token was dropped, so no token can come any more",
     )
 }
 
 impl TokenSource for RotatingToken {
-    /// With a token at hand, costs one lock-free load and one reference count, and a look at the
-    /// clock if the token has an expiry.
+    /// With a token at hand, costs a lock-free load and a reference count, and a read of both
+    /// clocks if the token has an expiry.
     #[inline]
     fn token(&self) -> TokenFuture {
         match self.current.usable() {

@@ -1,4 +1,4 @@
-//! One token for as long as the program runs: [`StaticToken`].
+//! A token that never changes: [`StaticToken`].
 
 use crate::{
     error::SourceError,
@@ -6,10 +6,11 @@ use crate::{
     token::BearerToken,
 };
 
-/// One token for as long as the program runs.
+/// A token that never changes while the program runs.
 ///
-/// It is sent even after a server has rejected it, since there is no other; past its expiry it is
-/// not, and requests fail with [`SourceErrorKind::Expired`](crate::SourceErrorKind::Expired).
+/// Requests carry the token even after a server has rejected it, since there is no other token.
+/// Past the token's expiry, requests fail with
+/// [`SourceErrorKind::Expired`](crate::SourceErrorKind::Expired).
 ///
 /// ```
 /// use tower_bearer::{BearerAuthLayer, BearerToken, StaticToken};
@@ -38,14 +39,14 @@ impl From<BearerToken> for StaticToken {
 }
 
 impl TokenSource for StaticToken {
-    /// Costs one reference count, and two readings of clocks if the token has an expiry.
+    /// Costs a reference count, and a read of both clocks if the token has an expiry.
     #[inline]
     fn token(&self) -> TokenFuture {
         self.token.token()
     }
 }
 
-/// A token is the simplest source: always itself, as a [`StaticToken`] of it is.
+/// A token is the simplest source: it always hands out itself, as a [`StaticToken`] would.
 impl TokenSource for BearerToken {
     #[inline]
     fn token(&self) -> TokenFuture {

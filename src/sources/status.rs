@@ -1,10 +1,11 @@
-//! What a source that fetches tells of itself: [`SourceStatus`].
+//! The status of a source that fetches: [`SourceStatus`].
 
 use std::time::Instant;
 
 use crate::{error::SourceError, refresh::Status};
 
-/// What a [`RefreshingToken`](crate::RefreshingToken) holds and plans, see [`RefreshingToken::status`](crate::RefreshingToken::status).
+/// What a [`RefreshingToken`](crate::RefreshingToken) holds, and when it fetches next.
+/// [`RefreshingToken::status`](crate::RefreshingToken::status) gives it.
 #[derive(Clone, Debug)]
 pub struct SourceStatus {
     expiry: Option<Instant>,
@@ -14,14 +15,16 @@ pub struct SourceStatus {
 }
 
 impl SourceStatus {
-    /// When the token that is held expires, on the runtime's clock. `None` without a token, and for a
-    /// token without expiry.
+    /// When the held token expires, on the runtime's monotonic clock. `None` if the source holds no
+    /// token, or a token without expiry.
     #[must_use]
     pub fn expiry(&self) -> Option<Instant> {
         self.expiry
     }
 
-    /// From when on a request begins the next fetch, or the next try after a failure.
+    /// The moment from which on a request begins the next fetch, on the runtime's monotonic clock.
+    /// During a back-off, this is the end of the back-off. `None` if the source holds a token
+    /// without expiry.
     #[must_use]
     pub fn next_refresh(&self) -> Option<Instant> {
         self.next_refresh
@@ -33,7 +36,7 @@ impl SourceStatus {
         self.failures
     }
 
-    /// The error of the last fetch, if it failed.
+    /// The error of the last fetch, if that fetch failed.
     #[must_use]
     pub fn last_error(&self) -> Option<&SourceError> {
         self.last_error.as_ref()

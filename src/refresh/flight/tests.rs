@@ -1,4 +1,4 @@
-//! What many requests wait for: one fetch, which a runtime or any of the requests polls.
+//! Many requests wait for a fetch. A runtime polls the fetch, or any of the requests does.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::{
@@ -17,7 +17,7 @@ use futures::{channel::oneshot, future::BoxFuture, task::noop_waker_ref};
 use super::{End, Flight, Listener};
 use crate::{error::SourceErrorKind, runtime::Runtime, token::BearerToken};
 
-/// Takes tasks, or not, and keeps them for the test to poll.
+/// A runtime that takes tasks, or refuses them. It keeps the tasks for the test to poll.
 #[derive(Default)]
 struct Tasks {
     takes: bool,
@@ -221,7 +221,7 @@ fn an_invalidation_sends_away_who_listens_and_nobody_who_comes_later() {
     assert!(has_token(&poll(&mut after, &runtime)));
 }
 
-/// Polls a listener from within a waker, as an executor may that polls at once.
+/// A waker that polls a listener at once, as the waker of some executors does.
 struct PollsAtOnce {
     listener: Mutex<Option<Listener>>,
     runtime: Tasks,
@@ -254,7 +254,7 @@ fn a_waker_that_polls_at_once_does_not_hang() {
     assert_eq!(at_once.got.load(Ordering::SeqCst), 1);
 }
 
-/// Wakes itself in each of its first polls.
+/// A future that wakes itself in each poll before the last.
 struct WakesItself(u32);
 
 impl Future for WakesItself {
@@ -279,7 +279,7 @@ fn a_parked_fetch_that_was_woken_while_it_was_polled_wakes_its_listeners() {
     assert!(count.get() > 0, "no other wake-up may come");
 }
 
-/// Panics in `spawn`, and so drops the task.
+/// A runtime that panics in `spawn`, and so drops the task.
 #[derive(Debug)]
 struct Panics;
 

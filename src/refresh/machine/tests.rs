@@ -1,4 +1,4 @@
-//! The pure state machine behind `RefreshingToken`, against a reference that is as plain as can be.
+//! Tests the state machine behind `RefreshingToken` against a plain reference.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -68,7 +68,7 @@ proptest! {
     }
 }
 
-/// Else the test above proves little.
+/// Without these events, the test above would prove little.
 #[test]
 fn the_random_events_lead_to_every_kind_of_answer() {
     let mut runner = TestRunner::deterministic();
@@ -136,7 +136,7 @@ fn the_random_events_lead_to_every_kind_of_answer() {
     assert!(longest.unwrap() > 30 * SECOND, "{longest:?}");
 }
 
-/// Durations and fractions at the ends of what there is.
+/// Durations, with the extremes among them.
 fn duration() -> impl Strategy<Value = Duration> {
     prop_oneof![
         Just(Duration::ZERO),
@@ -223,7 +223,7 @@ proptest! {
             let backoff = policy.backoff(outage, has_token);
             let floor = retry_after.unwrap_or_default().min(15 * MINUTE);
             prop_assert!(backoff <= policy.backoff_max.max(floor));
-            // So is NaN.
+            // NaN counts as a negative part as well.
             if !matches!(random.partial_cmp(&0.0), Some(Ordering::Greater)) {
                 prop_assert_eq!(backoff, floor, "a negative part");
             }
@@ -258,7 +258,7 @@ proptest! {
         }
     }
 
-    /// What the contract says of the default settings, in its own words.
+    /// The times of the default settings, written as in the documentation.
     #[test]
     fn a_refresh_falls_in_its_window_and_service_ends_at_the_margin(
         lifetime in (1..1_000_000_000_u64).prop_map(Duration::from_millis),

@@ -132,7 +132,7 @@ fn a_token_of_another_type_is_an_error() {
         let context = format!(r#"{{"auth_token_type":"{name}","auth_token":"7Fjfp0ZBr1"}}"#);
         assert_eq!(
             describe(&Dnanexus::from_security_context(&context)),
-            "Invalid: DX_SECURITY_CONTEXT has a token of another type than Bearer",
+            "Invalid: DX_SECURITY_CONTEXT has a token whose type is not Bearer",
             "{name}"
         );
     }
@@ -520,13 +520,13 @@ fn no_token_in_either_place_is_absent_and_says_where_it_was_looked_for() {
         )
     };
     let default = Path::new("HOME").join(DX).join("environment.json");
-    let default = absent(&format!("{} has none", default.display()));
+    let default = absent(&format!("{} has no token", default.display()));
     new().finds(&default);
     new().file(DX, "{}").finds(&default);
     let other = Path::new("HOME").join("a").join("environment.json");
     new()
         .set("DX_USER_CONF_DIR", "~/a")
-        .finds(&absent(&format!("{} has none", other.display())));
+        .finds(&absent(&format!("{} has no token", other.display())));
 }
 
 #[test]

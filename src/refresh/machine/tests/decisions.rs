@@ -1,4 +1,4 @@
-//! One decision a test, each in the middle of a history that is written out.
+//! Each test shows a single decision of the machine, after a history that the test writes out.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,8 @@ impl Bench {
         }
     }
 
-    /// Holds token 1, just come: due to be refreshed after 47 minutes and 50 seconds, and served for 12
-    /// minutes more.
+    /// Holds token 1, which came now: its refresh is due after 47 minutes and 50 seconds, and its
+    /// service ends 12 minutes later.
     pub(super) fn with_one_hour() -> Self {
         let mut bench = Self::empty();
         bench.hold(1, HOUR);
@@ -42,7 +42,7 @@ impl Bench {
         self.now.wall += duration;
     }
 
-    /// Asserts that time goes on, so that a loop of it ends.
+    /// Asserts that time goes on, so that a loop over this call ends.
     pub(super) fn pass_until(&mut self, until: Instant) {
         assert!(until > self.now.monotonic, "an answer that does not hold");
         self.pass(until - self.now.monotonic);
@@ -64,7 +64,7 @@ impl Bench {
         self.machine.usable(self.now).0
     }
 
-    /// The fetch that an answer is to wait for.
+    /// The fetch that the answer tells to wait for.
     pub(super) fn waits(answer: Answer<u32, u32>) -> FetchId {
         match answer {
             Answer::Wait { fetch, .. } => fetch,
@@ -72,7 +72,7 @@ impl Bench {
         }
     }
 
-    /// The fetch that runs in the background of an answer.
+    /// The fetch that runs in the background while the answer's token is served.
     pub(super) fn ahead(answer: Answer<u32, u32>) -> FetchId {
         match answer {
             Answer::Serve {
@@ -99,7 +99,7 @@ impl Bench {
         assert_eq!(arrival, Arrival::Held);
     }
 
-    /// A failure after which nothing is tried for the ceiling of its back-off.
+    /// A failure with the longest back-off: the random part is the whole ceiling.
     pub(super) fn failed(&mut self, fetch: FetchId) {
         self.failed_with(fetch, None, false);
     }
@@ -118,7 +118,8 @@ impl Bench {
         let _ = self.machine.failed(self.now, fetch, failure, 1.0);
     }
 
-    /// How long asking gives the error, if it does.
+    /// How long the back-off still takes. Panics if the machine gives another answer than the
+    /// error.
     pub(super) fn backs_off(&mut self) -> Duration {
         match self.ask() {
             Answer::BackOff { error: 7, retry_in } => retry_in,
@@ -244,7 +245,7 @@ fn a_wall_clock_that_is_set_back_does_not_lengthen_a_tokens_life() {
     assert_eq!(bench.usable(), None);
 }
 
-/// As between two tests with paused time that share a source.
+/// A clock goes back between two tests with paused time that share a source.
 #[test]
 fn a_monotonic_clock_that_goes_back_ends_no_wait_late_and_no_service() {
     let mut bench = Bench::empty();
@@ -272,7 +273,7 @@ fn a_monotonic_clock_that_goes_back_ends_no_wait_late_and_no_service() {
     }
 }
 
-/// Else each reading that is a moment old would end the token's time anew.
+/// If the machine went by the old clock, each late reading would count as another jump.
 #[test]
 fn after_a_clock_has_gone_back_it_is_the_clock_to_go_by() {
     let mut bench = Bench::empty();
@@ -280,7 +281,7 @@ fn after_a_clock_has_gone_back_it_is_the_clock_to_go_by() {
     let fetch = Bench::waits(bench.ask());
     bench.now.monotonic -= DAY;
     bench.fetched(fetch, 1, HOUR);
-    // As old as a reading may be.
+    // The latest that a reading may come.
     bench.now.monotonic -= 10 * SECOND;
     let until = bench.after(SECOND);
     assert_eq!(bench.ask(), Bench::good(1, until, None));
@@ -403,8 +404,8 @@ fn past_its_time_a_request_waits_for_the_refresh_but_not_for_long_and_not_again(
     Bench::waits(bench.ask());
 }
 
-/// By how much of its lifetime of ten hours a token is refreshed earlier, when each random number
-/// is 1. It comes as `how` says, after a token that was due.
+/// The jitter of a token with a lifetime of ten hours, if the random number is 1. `how` begins the
+/// fetch of this token, when the refresh of the token before is due.
 fn jitter_of(how: fn(&mut Bench) -> FetchId) -> Duration {
     let mut bench = Bench::empty();
     bench.machine = Machine::new(Policy {

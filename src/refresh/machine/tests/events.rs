@@ -1,4 +1,4 @@
-//! What can happen to a source, and under which settings.
+//! The events of a source, and the settings under which they come.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ pub(super) const NANO: Duration = Duration::from_nanos(1);
 pub(super) const MILLI: Duration = Duration::from_millis(1);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// What there is to give to [`event`] and to [`policy`].
+/// The arguments of [`event`] and of [`policy`] are below these numbers.
 pub(super) const KINDS: u8 = 44;
 pub(super) const POLICIES: u8 = 6;
 
-/// What can happen to a source.
+/// An event of a source.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     Ask,
@@ -27,11 +27,11 @@ pub(super) enum Event {
     /// From now on, or no longer, the server rejects every token as soon as it is served.
     Hostile(bool),
     Pass(Duration),
-    /// To a moment at which something changes, or to the nanosecond before or after.
+    /// Time passes to a moment at which something changes, or to the nanosecond before or after it.
     Edge(usize, i8),
     /// The computer sleeps: only the wall clock goes on.
     Sleep(Duration),
-    /// The monotonic clock goes on alone, as while the wall clock is slewed.
+    /// Only the monotonic clock goes on, as while the wall clock is slewed.
     Slew(Duration),
     SetBack(Duration),
     /// The monotonic clock goes back, as between two tests with paused time.
@@ -42,9 +42,9 @@ pub(super) enum Event {
         permanent: bool,
         retry_after: Option<Duration>,
     },
-    /// A fetch that is over already gives a token, or fails.
+    /// A fetch that has already ended for its waiters fails, and then gives a token.
     Late(usize, Lifetime),
-    /// The time limit is looked at.
+    /// The engine looks for a fetch past its time limit.
     Overdue,
     Lost,
     Refresh,
@@ -58,7 +58,7 @@ pub(super) enum Lifetime {
     Past,
 }
 
-/// An event from plain numbers, which cost proptest little to make and to shrink.
+/// Makes an event from plain numbers, which proptest makes and shrinks quickly.
 pub(super) fn event(kind: u8, amount: u32) -> Event {
     let number = amount / 6;
     let duration = match amount % 6 {
@@ -99,7 +99,7 @@ pub(super) fn event(kind: u8, amount: u32) -> Event {
     }
 }
 
-/// Settings that lead to other orders of the moments at which something changes.
+/// Settings. Each gives the moments at which something changes another order.
 pub(super) fn policy(number: u8) -> Policy {
     let default = Policy::default();
     match number {

@@ -1,4 +1,4 @@
-//! What a failed fetch leads to, one decision a test.
+//! Failed fetches. Each test shows a single decision.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ fn a_failed_refresh_leaves_the_token_and_is_tried_again_after_the_back_off() {
     Bench::ahead(bench.ask());
 }
 
-/// The longest wait after each of so many failures, a second apart.
+/// The longest wait after each failure. The failures are a second apart.
 fn waits(bench: &mut Bench, failures: u32) -> Vec<Duration> {
     (0..failures)
         .map(|_| {
@@ -77,7 +77,7 @@ fn with_no_token_to_serve_the_back_off_is_at_most_half_the_outage() {
         waits[..6],
         [100, 200, 400, 800, 1_600, 3_200].map(|ms| ms * MILLI)
     );
-    // Five seconds until the outage has lasted for ten, and never over thirty.
+    // Five seconds while the outage has lasted for at most ten, and never over thirty.
     assert_eq!(waits[6..11], [5 * SECOND; 5]);
     assert_eq!(waits[11], 5_500 * MILLI);
     assert_eq!(waits[40], 20 * SECOND);

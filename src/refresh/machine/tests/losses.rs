@@ -1,4 +1,4 @@
-//! Fetches that bring nothing: lost, given up, or for an account that was signed out.
+//! Fetches that give no token: lost, given up, or for an account that was signed out.
 
 use super::{
     decisions::Bench,
@@ -105,7 +105,7 @@ fn an_invalidated_token_is_not_served_and_the_fetch_under_way_brings_nothing() {
     assert_eq!(bench.usable(), None);
     assert_eq!(bench.machine.previous(), None);
     assert!(bench.machine.is_void(fetch));
-    // Two fetches at a time could spend one refresh token twice.
+    // Two fetches at the same time could spend a refresh token twice.
     assert_eq!(Bench::waits(bench.ask()), fetch);
     assert_eq!(bench.refresh(), fetch);
     let arrival = bench.arrival(fetch, 2, Some(HOUR), 0.0);

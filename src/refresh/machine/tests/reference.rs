@@ -1,5 +1,5 @@
-//! What the contract says, in the plainest form: all that happens is written down, nothing is
-//! remembered beside it, and each question is answered by reading the whole record again.
+//! A plain model of the machine: it records every event, keeps no other state, and answers each
+//! question from the whole record.
 
 use std::time::{Duration, Instant};
 
@@ -11,15 +11,15 @@ enum What {
     Began {
         ahead: bool,
     },
-    /// The token that is held is rejected while a fetch is under way.
+    /// A fetch is under way, and a request finds that the held token is rejected.
     Replaces {
         token: Token,
     },
-    /// A request waits that could send the token that is held.
+    /// A request waits, although it could send the held token.
     Waited,
     Came {
         number: u32,
-        /// Nothing: it had expired.
+        /// Zero if the token had expired.
         lifetime: Option<Duration>,
         random: f64,
         late: bool,
@@ -30,10 +30,10 @@ enum What {
         permanent: bool,
         retry_after: Option<Duration>,
     },
-    /// A fetch ended that had been invalidated.
+    /// A void fetch ended: the source was invalidated after it began.
     VoidEnded,
     Lost,
-    /// The machine was told the time, and so may have seen the end of a token.
+    /// The machine read the time, and so may have ended the service of a token.
     Looked,
     /// A request came while a token was held, good or rejected.
     Asked {
@@ -62,7 +62,7 @@ pub(super) struct Token {
     pub(super) lifetime: Option<Duration>,
     pub(super) judged: bool,
     pub(super) came: Now,
-    /// How long after it came a request last got it before the first rejection.
+    /// How long after the token came a request last got it, before the first rejection.
     lasted: Duration,
     refresh_after: Option<Duration>,
     serve_for: Option<Duration>,
@@ -108,7 +108,7 @@ pub(super) struct Reference {
     log: Vec<Entry>,
 }
 
-/// By whichever clock has gone further.
+/// Whether `length` has passed by either clock.
 pub(super) fn has_passed(since: Now, now: Now, length: Duration) -> bool {
     let by_wall = now.wall.duration_since(since.wall).unwrap_or_default();
     by_wall >= length || now.monotonic.duration_since(since.monotonic) >= length
@@ -191,7 +191,7 @@ impl Reference {
         }
     }
 
-    /// A request was answered as expected.
+    /// A request got the expected answer.
     pub(super) fn asked(&mut self, at: Now, expected: Expected) {
         let token = self.token(at);
         self.write(at, What::Looked);
@@ -237,8 +237,8 @@ impl Reference {
         fetch_in(&self.log)
     }
 
-    /// The token that may be served: the last that came, unless it was invalidated, or its time was
-    /// over at this moment or at a moment when the machine looked.
+    /// The token that may be served: the last token that came, unless it was invalidated, or its
+    /// service has ended by now, or had ended at an earlier reading of the time.
     pub(super) fn token(&self, now: Now) -> Option<Token> {
         let is_token = |entry: &Entry| matches!(entry.what, What::Came { .. });
         let index = self.log.iter().rposition(is_token)?;
@@ -355,7 +355,7 @@ impl Reference {
         Some((error, last + ceiling.mul_f64(random).max(floor)))
     }
 
-    /// Before when no fetch begins that replaces a rejected token.
+    /// The moment before which no fetch begins to replace a rejected token.
     pub(super) fn throttle(&self) -> Option<Instant> {
         let mut last = None;
         let mut row = 0_u32;
@@ -379,7 +379,8 @@ impl Reference {
             let gone = last_token(before);
             let replaced_lasted = replaced.map(|token| (token.lifetime, token.lasted));
             for (lifetime, lasted) in gone.into_iter().chain(replaced_lasted) {
-                // Before any is spaced, it is the first interval, whatever the limit is.
+                // Before the third replacement, the first interval counts, even if the limit is
+                // lower.
                 let needed = match row {
                     0 | 1 => self.policy.rejection_backoff_first,
                     _ => interval(row),
@@ -397,7 +398,7 @@ impl Reference {
         (row >= 2).then(|| last.map(|began| began + interval(row)))?
     }
 
-    /// Until when a request may wait that could send the token that is held. `None`: not at all.
+    /// Until when a request with a held token may wait. `None`: it may not wait.
     fn patience(&self, now: Now) -> Option<Instant> {
         let is_decisive =
             |entry: &Entry| matches!(entry.what, What::Came { .. } | What::Invalidated);
@@ -489,7 +490,7 @@ impl Reference {
         }
     }
 
-    /// All moments at which time alone may change the answer.
+    /// All moments at which the answer may change without an event.
     pub(super) fn changes(&self, now: Now) -> Vec<Instant> {
         let token = self.token(now);
         let of_token = |length: fn(Token) -> Option<Duration>| {
@@ -544,7 +545,8 @@ fn fetch_in(log: &[Entry]) -> Option<Fetch> {
     under_way
 }
 
-/// The token that came last and was not invalidated: its lifetime, and how long it was good.
+/// The lifetime of the token that came last, and how long it was good. `None` if it was
+/// invalidated.
 fn last_token(log: &[Entry]) -> Option<(Option<Duration>, Duration)> {
     let is_decisive = |entry: &Entry| matches!(entry.what, What::Came { .. } | What::Invalidated);
     let index = log.iter().rposition(is_decisive)?;
@@ -555,7 +557,7 @@ fn last_token(log: &[Entry]) -> Option<(Option<Duration>, Duration)> {
     Some((lifetime, lasted(log[index].at, &log[index + 1..])))
 }
 
-/// How long after it came a request last got a token before the first rejection.
+/// How long after the token came a request last got it, before the first rejection.
 fn lasted(came: Now, since: &[Entry]) -> Duration {
     let last_good = since
         .iter()
@@ -565,7 +567,7 @@ fn lasted(came: Now, since: &[Entry]) -> Duration {
     last_good.map_or(Duration::ZERO, |entry| entry.at.monotonic - came.monotonic)
 }
 
-/// Where the failures are since the last token or invalidation.
+/// The places of the failures since the last token or invalidation.
 fn failures(log: &[Entry]) -> Vec<usize> {
     let is_decisive = |entry: &Entry| matches!(entry.what, What::Came { .. } | What::Invalidated);
     let begin = log
@@ -576,7 +578,7 @@ fn failures(log: &[Entry]) -> Vec<usize> {
     (begin..log.len()).filter(is_failure).collect()
 }
 
-/// Tokens in a row, up to the last, that had expired when they came.
+/// How many tokens in a row, up to the last, had expired when they came.
 fn expired_in_a_row(log: &[Entry]) -> usize {
     log.iter()
         .rev()

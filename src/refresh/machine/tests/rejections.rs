@@ -1,4 +1,5 @@
-//! What a rejected token leads to, one decision a test; and what a server costs that rejects all.
+//! Rejected tokens. Each test shows a single decision. The last tests count the fetches that a
+//! server costs which rejects every token.
 
 use std::time::{Duration, Instant};
 
@@ -77,7 +78,7 @@ fn the_first_two_replacements_are_immediate_and_the_third_is_ten_seconds_later()
     }
     let until = bench.after(SECOND);
     assert_eq!(bench.ask_rejected(), Bench::again(3, until));
-    // Ten seconds from one beginning to the next.
+    // The interval of ten seconds counts from the beginning of the fetch.
     bench.pass(7 * SECOND - NANO);
     let until = bench.after(NANO);
     assert_eq!(bench.ask_rejected(), Bench::again(3, until));
@@ -85,7 +86,7 @@ fn the_first_two_replacements_are_immediate_and_the_third_is_ten_seconds_later()
     Bench::waits(bench.ask_rejected());
 }
 
-/// A token that was replaced twice just now, so that the next replacement has to wait.
+/// A bench whose token was replaced twice just now, so that the next replacement has to wait.
 fn throttled(lifetime: Duration) -> Bench {
     let mut bench = Bench::with_one_hour();
     for token in [2, 3] {
@@ -115,7 +116,7 @@ fn a_rejected_token_is_not_served_past_its_time_even_while_throttled() {
     assert_eq!(bench.usable(), None);
 }
 
-/// As between two tests with paused time that share a source.
+/// A clock goes back between two tests with paused time that share a source.
 #[test]
 fn a_clock_that_goes_back_makes_no_request_wait_longer_for_a_replacement() {
     let mut bench = Bench::empty();
@@ -139,7 +140,7 @@ fn a_clock_that_goes_back_makes_no_interval_between_replacements_longer() {
     let lost = bench.refresh();
     bench.machine.lost(lost);
     bench.now.monotonic -= DAY;
-    // What a lost fetch brings does not begin the interval anew.
+    // The late token of a lost fetch does not begin the interval anew.
     let hour = Some(HOUR);
     let arrival = bench
         .machine
@@ -159,12 +160,12 @@ fn a_rejection_while_a_refresh_is_under_way_joins_it() {
     assert_eq!(Bench::waits(bench.ask_rejected()), fetch);
 }
 
-/// The time from the beginning of one replacement to the next, after a token is replaced that lasted
-/// for that long.
+/// Replaces a token that was good for `lasted`. Gives the time from the beginning of this
+/// replacement to the beginning of the next.
 fn interval_after(bench: &mut Bench, lasted: Duration) -> Duration {
     bench.pass(lasted);
     bench.ask();
-    // Beyond any throttle.
+    // Longer than any interval.
     bench.pass(HOUR);
     let fetch = Bench::waits(bench.ask_rejected());
     let arrival = bench.arrival(fetch, 2, None, 0.0);
@@ -245,11 +246,11 @@ fn a_token_that_lasted_counts_even_if_its_time_ends_before_its_replacement_comes
     bench.pass(SECOND);
     assert_eq!(Bench::waits(bench.ask_rejected()), fetch);
     bench.fetched(fetch, 4, HOUR);
-    // It lasted, so the next replacement is immediate.
+    // The token lasted, so the next replacement is immediate.
     Bench::waits(bench.ask_rejected());
 }
 
-/// What a run of one request a second costs.
+/// The fetches and the rejected requests of a run.
 #[derive(Debug, Default)]
 struct Costs {
     fetches: Vec<Instant>,
@@ -263,8 +264,9 @@ impl Costs {
     }
 }
 
-/// One request a second. `accepts` tells whether the server takes a token of that age. A fetch is
-/// immediate, also in the background, and a success takes the mark off.
+/// Sends a request every second. `accepts` tells whether the server accepts a token of the given
+/// age. Each fetch gives a token immediately, even in the background, and a success takes the mark
+/// off.
 fn run(seconds: u64, lifetime: Option<Duration>, accepts: impl Fn(Duration) -> bool) -> Costs {
     let mut bench = Bench::empty();
     let mut costs = Costs::default();

@@ -1,4 +1,4 @@
-//! A world that puts events to the machine and to the reference, and compares the answers.
+//! Gives events to the machine and to the reference, and compares the answers.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,7 +10,7 @@ use super::{
 use crate::refresh::answer::{Answer, Arrival, Failure, FetchId, Now};
 use crate::refresh::policy::Policy;
 
-/// How often something was seen that the promises speak of.
+/// How often each kind of answer or event was seen.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) good: u32,
@@ -28,7 +28,7 @@ pub(super) struct Seen {
     pub(super) void: u32,
     pub(super) late: u32,
     pub(super) late_and_held: u32,
-    /// A token whose time was over by the wall clock alone.
+    /// The service of a token had ended by the wall clock alone.
     pub(super) over_by_wall: u32,
     pub(super) went_back: u32,
     pub(super) longest_throttle: Duration,
@@ -36,15 +36,15 @@ pub(super) struct Seen {
 
 pub(super) struct World {
     now: Now,
-    /// How far the monotonic clock that the machine is told of went back. The reference knows nothing of
-    /// that: all answers are to be as if the clock had not gone back.
+    /// How far the machine's monotonic clock went back. The reference has a clock that did not go
+    /// back, and the machine has to give the same answers.
     behind: Duration,
     machine: Machine<u32, u32>,
     reference: Reference,
     policy: Policy,
-    /// Each fetch there was. While one is under way, it is the last.
+    /// All fetches so far. A fetch that is under way is the last.
     fetches: Vec<FetchId>,
-    /// So many of them had begun when the user last signed out.
+    /// How many fetches had begun when the user last signed out.
     void: usize,
     tokens: u32,
     errors: u32,
@@ -54,7 +54,7 @@ pub(super) struct World {
 
 pub(super) fn start() -> Now {
     Now {
-        // Long after the first moment there is, since a token may have expired before it comes.
+        // Long after the start of the clock, so that the clock can go back.
         monotonic: Instant::now() + 1_000 * DAY,
         wall: SystemTime::UNIX_EPOCH + 20_000 * DAY,
     }
@@ -82,7 +82,7 @@ impl World {
         self.fetches.last().copied()
     }
 
-    /// What the machine is told.
+    /// The time that the machine reads.
     fn told(&self, now: Now) -> Now {
         Now {
             monotonic: now.monotonic - self.behind,
@@ -106,7 +106,8 @@ impl World {
             Event::Slew(duration) => self.now.monotonic += duration,
             Event::SetBack(duration) => self.now.wall -= duration,
             Event::GoBack(duration) => {
-                // How much time passes between the last reading and the jump is lost.
+                // The machine reads the time before the jump, since it cannot know how much time
+                // passed since its last reading.
                 let (_usable, _displaced) = self.machine.usable(self.told(self.now));
                 self.reference.looked(self.now);
                 self.behind += duration;
@@ -280,7 +281,7 @@ impl World {
         }
         let which = which % over;
         let fetch = self.fetches[which];
-        // Its failure says nothing any more.
+        // A late failure has no effect.
         self.fail(fetch, random, true, None);
         self.reference.looked(self.now);
         self.look();
@@ -327,7 +328,7 @@ impl World {
         answer
     }
 
-    /// What would be answered now, without asking.
+    /// Compares the answers to a question now, on a copy of the machine.
     fn look(&self) {
         let mut machine = self.machine.clone();
         let answer = self.ask_machine(&mut machine, self.now);
@@ -359,7 +360,8 @@ impl World {
         }
     }
 
-    /// Panics if the answer is not the one that is expected. Gives the fetch that begins with it.
+    /// Panics if the machine gave another answer than expected. Gives the fetch that begins with
+    /// the answer.
     fn compare(&self, answer: &Answer<u32, u32>, expected: Expected) -> Option<FetchId> {
         let need = |fetch: Option<FetchId>| match (fetch, self.under_way()) {
             (None, _) => Need::Nothing,
@@ -397,7 +399,8 @@ impl World {
         fetch.filter(|_| self.under_way().is_none())
     }
 
-    /// Whatever the settings, what is served is the last token, and neither clock is past its expiry.
+    /// With any settings, the served token is the last that came, and neither clock is past its
+    /// expiry.
     fn check_served(&self, number: u32) {
         let token = self.reference.token(self.now);
         let token = token.expect("a token is served that is spent or invalidated");
@@ -408,7 +411,7 @@ impl World {
         assert!(!expired, "a token is served past its expiry");
     }
 
-    /// A replacement begins neither within the interval nor within the back-off of the one before.
+    /// A replacement does not begin within the interval after the replacement before.
     fn check_spacing(&self, token: Token) {
         if let Some(end) = self.reference.throttle() {
             let due = Reference::is_due(token, self.now);
@@ -416,7 +419,8 @@ impl World {
         }
     }
 
-    /// Until then asking again gives the same; and then, or after a second, it may not.
+    /// Before `until`, another question gets the same answer. `until` comes no later than a second,
+    /// and no earlier than the first change.
     fn check_until(&self, answer: &Answer<u32, u32>, until: Instant) {
         let now = self.now.monotonic;
         let mut changes = self.reference.changes(self.now);
