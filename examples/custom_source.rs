@@ -1,4 +1,4 @@
-//! A token source of your own, a token for each tenant: `cargo run --example custom_source`.
+//! A token source of your own, with a token for each tenant: `cargo run --example custom_source`.
 #![allow(clippy::print_stdout)]
 
 use std::sync::Arc;

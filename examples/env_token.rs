@@ -1,6 +1,6 @@
 //! A token from the environment: `API_TOKEN=7Fjfp0ZBr1KtDRbnfVdmIw cargo run --example env_token`.
 //!
-//! Without a usable variable it says what is wrong and how to mend it, and exits with 2.
+//! Without a usable variable the program says what is wrong and how to fix it, and exits with 2.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{error::Error, process::ExitCode};
@@ -11,7 +11,7 @@ use tower_bearer::{BearerAuthLayer, BoxError, EnvToken};
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
-    // Read once, at start-up: a mistake is found here and not with the first request.
+    // The variable is read once, at start-up. A mistake is found here and not at the first request.
     let source = match EnvToken::new("API_TOKEN") {
         Ok(source) => source,
         Err(error) => {

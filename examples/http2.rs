@@ -2,7 +2,8 @@
 //! `cargo run --example http2`.
 //!
 //! Without TLS the client speaks HTTP/2 from the first byte on ("prior knowledge"). With TLS, ALPN
-//! would choose. HPACK keeps the token in no table, since its header value is marked sensitive.
+//! would choose the version. HPACK keeps the token in no table, since its header value is marked
+//! sensitive.
 #![allow(clippy::print_stdout)]
 
 mod support;
@@ -37,11 +38,11 @@ async fn main() -> Result<(), BoxError> {
         let connections = CONNECTIONS.load(SeqCst);
         println!("   connections: {connections}");
         if version == Version::HTTP_2 {
-            check(connections == 1, "all of them share a connection")?;
+            check(connections == 1, "all requests share a connection")?;
         }
     }
 
-    println!("HTTP/2, through one connection that the program opened");
+    println!("HTTP/2, through a connection that the program opened");
     let stream = TcpStream::connect(url.trim_start_matches("http://")).await?;
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
@@ -53,7 +54,8 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Sends requests with two tokens in turn, and last with a token that the server rejects.
+/// Sends requests with a token, then with another token, and at last with a token that the server
+/// rejects.
 async fn rotate_between_requests<S>(http: S, url: &str, version: Version) -> Result<(), BoxError>
 where
     S: Service<Request<Empty<Bytes>>, Response = Response<Incoming>, Error: Into<BoxError>> + Clone,
@@ -77,7 +79,7 @@ where
     check(bad.is_rejected(), "which marks it")
 }
 
-/// 200 to a good token. No server should send a token back.
+/// Answers 200 to a good token, with the token's text. A real server should send no token back.
 fn answer(request: &Request<Incoming>, token: Option<&str>) -> (u16, String) {
     let token = token.unwrap_or_default();
     let status = if token.starts_with("good-") { 200 } else { 401 };

@@ -1,7 +1,7 @@
-//! The whole crate in a single run, against a server of its own on loopback:
-//! `cargo run --example quickstart`.
+//! The whole crate in a single run, against a server that the program starts on loopback: `cargo
+//! run --example quickstart`.
 //!
-//! The program prints what it does, checks what it says, and fails if anything does not hold.
+//! The program prints what it does, checks each statement, and fails if a statement is not true.
 #![allow(clippy::print_stdout)]
 
 mod support;
@@ -51,7 +51,7 @@ async fn main() -> Result<(), BoxError> {
     println!("3. 8 workers send without a pause while the token is replaced.");
     let mut workers = Workers::start(8, &client, &url);
     let mut sent = workers.until_all_got("200: key 1 of 1").await?;
-    println!("   all use key 1; the server now accepts key 2, too; the client rotates");
+    println!("   all use key 1; the server now accepts key 2 as well; the client rotates");
     ACCEPTED[1].store(true, SeqCst);
     source.rotate(second.clone());
     sent += workers.until_all_got("200: key 2 of 2").await?;
@@ -65,7 +65,7 @@ async fn main() -> Result<(), BoxError> {
     let late = BearerAuthLayer::new(first.clone()).layer(http.clone());
     check(get(late, &url).await? == "401: not a valid token", "401")?;
     check(first.is_rejected(), "that token is marked as rejected")?;
-    check(!second.is_rejected(), "the new one is not")?;
+    check(!second.is_rejected(), "the new token is not marked")?;
 
     println!("5. A request over plaintext http that would leave this machine.");
     let dialled = DIALLED.load(SeqCst);
@@ -87,7 +87,8 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// 200 to an accepted token, with the number of its key and the number of accepted keys; else 401.
+/// Answers 200 to an accepted token, with the number of its key and the number of accepted keys.
+/// Answers 401 to any other request.
 fn answer(_: &Request<Incoming>, token: Option<&str>) -> (u16, String) {
     let Some(token) = token else {
         return (401, "no token".into());

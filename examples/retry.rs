@@ -33,8 +33,8 @@ async fn main() -> Result<(), BoxError> {
         println!("   token-{number} is fetched");
         BearerToken::new(format!("token-{number}"))
     })
-    // If a server rejects every new token, the source soon fetches at this interval only. An hour, so
-    // that even on a slow machine this run ends before the interval does.
+    // If a server rejects every new token, the source soon fetches at this interval only. The
+    // interval is an hour, so that it does not end during this run, even on a slow computer.
     .rejection_backoff(hour, hour)
     .build();
     let mut client = ServiceBuilder::new()
@@ -64,7 +64,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// 200 to an accepted token, on the path `/` only; else 401.
+/// Answers 200 to an accepted token on the path `/`, and 401 to any other request.
 fn answer(request: &Request<Incoming>, token: Option<&str>) -> (u16, String) {
     SERVED.fetch_add(1, SeqCst);
     let number = token.and_then(|token| token.strip_prefix("token-")?.parse().ok());

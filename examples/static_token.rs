@@ -1,4 +1,4 @@
-//! A token that the program has already: `cargo run --example static_token`.
+//! A token that the program already has: `cargo run --example static_token`.
 //!
 //! The HTTP client here is a function that never touches the network, so that the example runs
 //! anywhere. A real client goes where `service_fn` is.
@@ -10,7 +10,8 @@ use tower_bearer::{BearerAuthLayer, BearerToken, BoxError, StaticToken};
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // By value: the string is wiped. `BearerToken::new` also says what is wrong with a bad token.
+    // The string is given by value, so it is wiped. `BearerToken::new` says what is wrong with a
+    // bad token.
     let text = String::from("7Fjfp0ZBr1KtDRbnfVdmIw");
     let token = BearerToken::new(text)?;
     println!("{token:?}");
@@ -19,7 +20,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(BearerAuthLayer::new(StaticToken::new(token)).for_origin("https://api.example.com")?)
         .service(service_fn(http_client));
 
-    // The second request leaves the origin, as a redirect might: it goes out without the token.
+    // The second request goes to another origin, as after a redirect, so it carries no token.
     for (url, expected) in [
         ("https://api.example.com/whoami", StatusCode::OK),
         ("https://elsewhere.example/", StatusCode::UNAUTHORIZED),
@@ -36,7 +37,7 @@ async fn main() -> Result<(), BoxError> {
 
 async fn http_client(request: Request<()>) -> Result<Response<()>, BoxError> {
     let status = match request.headers().get(AUTHORIZATION) {
-        // Marked sensitive, so that loggers and HPACK leave it out.
+        // The value is marked sensitive, so that loggers hide it and HPACK does not store it.
         Some(value) if value.is_sensitive() => StatusCode::OK,
         _ => StatusCode::UNAUTHORIZED,
     };

@@ -1,7 +1,7 @@
-//! Who am I on DNAnexus? Asks the API server that `dx` uses, with the token that `dx` uses:
+//! Asks DNAnexus for the name of the user, at the API server of `dx` and with the token of `dx`:
 //! `cargo run --features dnanexus --example dnanexus_whoami`.
 //!
-//! Exits with 2 if there is no token to use, and with 1 if the server does not answer as it should.
+//! Exits with 2 if there is no token, and with 1 if the server does not answer with 200.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{env, error::Error, process::ExitCode};
@@ -47,7 +47,8 @@ async fn whoami(dnanexus: &Dnanexus) -> Result<(StatusCode, String), BoxError> {
         .https_or_http()
         .enable_http1()
         .build();
-    // Above the layer that adds the token, so that no redirect takes the token to another host.
+    // This layer is above the layer that adds the token, so that no redirect takes the token to
+    // another host.
     let redirects = Standard::default()
         .and::<_, Body, BoxError>(clone_body_fn(|body: &Body| Some(body.clone())));
     let client = ServiceBuilder::new()
@@ -65,15 +66,17 @@ async fn whoami(dnanexus: &Dnanexus) -> Result<(StatusCode, String), BoxError> {
 
 fn explain_rejection(api_server: &str) {
     eprintln!(
-        "{api_server} does not accept the token (401). It may have expired, or been revoked."
+        "{api_server} rejects the token (401). The token may have expired, or may have been revoked."
     );
     if env::var_os("DX_SECURITY_CONTEXT").is_some() {
         eprintln!(
-            "It is that of the environment variable DX_SECURITY_CONTEXT, which wins over `dx login`."
+            "The token comes from the environment variable DX_SECURITY_CONTEXT, which wins over `dx login`."
         );
-        eprintln!("Unset the variable to use the token of `dx login`, or set it anew.");
+        eprintln!(
+            "Unset the variable to use the token of `dx login`, or set the variable to a new token."
+        );
     } else {
-        eprintln!("It is that of the last `dx login`. Run `dx login` again.");
+        eprintln!("The token comes from the last `dx login`. Run `dx login` again.");
     }
 }
 

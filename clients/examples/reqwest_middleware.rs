@@ -1,5 +1,6 @@
-//! The layer as a middleware of reqwest-middleware, against a server of its own on loopback: retry,
-//! retries above it, and a redirect that may not take the token along.
+//! The layer as a middleware of reqwest-middleware, against a server that the program starts on
+//! loopback. The layer retries rejected requests, a middleware above the layer retries other
+//! failures, and a redirect to another host does not carry the token.
 //!
 //! `cargo run --example reqwest_middleware --features reqwest-middleware`
 #![allow(clippy::print_stdout)]
@@ -36,7 +37,8 @@ async fn main() -> Result<(), BoxError> {
     let auth = BearerAuthLayer::new(source)
         .for_origin(&url)?
         .retry_rejected();
-    // reqwest leaves a header on, or brings it back, on some of the ways that lead elsewhere.
+    // On some redirects to another host, reqwest keeps the header or restores it. So stop at the
+    // border.
     let within_the_origin = Policy::custom(|attempt| {
         if attempt.url().origin() == attempt.previous()[0].origin() {
             Policy::default().redirect(attempt)
@@ -44,7 +46,7 @@ async fn main() -> Result<(), BoxError> {
             attempt.stop()
         }
     });
-    // No variable in the environment is to send this to a proxy.
+    // `no_proxy`, so that no environment variable sends the requests to a proxy.
     let http = reqwest::Client::builder()
         .no_proxy()
         .redirect(within_the_origin)
@@ -53,18 +55,18 @@ async fn main() -> Result<(), BoxError> {
         .retry_bounds(Duration::ZERO, Duration::from_millis(10))
         .build_with_max_retries(2);
     let client = ClientBuilder::new(http)
-        // Above the layer: each try gets the token of its time.
+        // Above the layer, so that each try asks for a token.
         .with(RetryTransientMiddleware::new_with_policy(back_off))
         .with(auth)
         .build();
 
     for (path, expected, requests) in [
         ("/ok", 200, ["/ok token-1"].as_slice()),
-        // Sent once more, with another token.
+        // The layer sends the request once more, with another token.
         ("/revoked", 200, &["/revoked token-1", "/revoked token-2"]),
-        // Tried once more, by reqwest-retry.
+        // reqwest-retry sends the request once more.
         ("/busy", 200, &["/busy token-2", "/busy token-2"]),
-        // Followed, and not farther than this server.
+        // reqwest follows the first redirect, and stops at the second, which leads to another host.
         ("/moved", 200, &["/moved token-2", "/ok token-2"]),
         ("/elsewhere", 302, &["/elsewhere token-2"]),
     ] {

@@ -1,4 +1,4 @@
-//! The SDK, as if it were a crate of its own: an API client for any source of tokens.
+//! The SDK, which would be a separate crate: an API client for any source of tokens.
 #![allow(unreachable_pub)]
 
 use std::{error::Error as StdError, fmt, sync::Arc};
@@ -25,23 +25,25 @@ pub struct Client {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The source had no token; the request was not sent.
+    /// The source had no token, so the request was not sent.
     NoToken(SourceError),
-    /// The server does not take the token. The next call has another token, if the source can get it.
+    /// The server rejected the token. The next call carries another token, if the source can get
+    /// another.
     Unauthorized,
     /// Anything else.
     Other(BoxError),
 }
 
 impl Client {
-    /// Takes any source, also a source that is chosen at run time.
+    /// Makes a client with any source, even a source that is chosen at run time.
     ///
     /// # Errors
     ///
-    /// If `url` is not a scheme, a host and a port.
+    /// An error if `url` is not a scheme, a host and perhaps a port.
     pub fn new(url: &str, source: impl TokenSource + 'static) -> Result<Self, BoxError> {
         let source: Arc<dyn TokenSource> = Arc::new(source);
-        // The token is for this API: a redirect of the server cannot take it elsewhere.
+        // The token is for this API only: a redirect by the server cannot take the token to another
+        // host.
         let stack = ServiceBuilder::new()
             .layer(BearerAuthLayer::new(source).for_origin(url)?)
             .service(HttpClient::builder(TokioExecutor::new()).build_http());
@@ -51,11 +53,12 @@ impl Client {
         })
     }
 
-    /// Who the server takes the caller for.
+    /// Asks the server for the name of the caller.
     ///
     /// # Errors
     ///
-    /// If there is no token, or the server cannot be reached, does not take it or fails.
+    /// An error if there is no token, or if the server cannot be reached, rejects the token or
+    /// fails.
     pub async fn whoami(&self) -> Result<String, Error> {
         let url = format!("{}/whoami", self.url);
         let request = Request::get(url).body(Body::new());
@@ -72,7 +75,8 @@ impl Client {
     }
 }
 
-/// Finds what this SDK's users can act on. tower-bearer's own error type does not show.
+/// Finds the errors that users of this SDK can act on. The error type of tower-bearer does not show
+/// in the SDK's API.
 impl From<BoxError> for Error {
     fn from(error: BoxError) -> Self {
         let ours = error.downcast_ref::<tower_bearer::Error>();
@@ -87,7 +91,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoToken(_) => "no token for the request",
-            Self::Unauthorized => "the server does not take the token",
+            Self::Unauthorized => "the server rejected the token",
             Self::Other(_) => "the request failed",
         })
     }

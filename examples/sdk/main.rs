@@ -1,10 +1,10 @@
 //! An API client, such as an SDK. Its users choose where the token comes from:
 //! `cargo run --example sdk`.
 //!
-//! The module `acme` is what the SDK's authors write, and `main` what a user of the SDK does. No type of
+//! The authors of the SDK write the module `acme`, and a user of the SDK writes `main`. No type of
 //! the SDK has a parameter: the source is an `Arc<dyn TokenSource>`, and the stack is in a
-//! `BoxCloneSyncService`. A request pays for that with two allocations: its future, and the stack's
-//! clone. `examples/retry.rs` shows how a rejected request is sent again at once.
+//! `BoxCloneSyncService`. This costs a request two allocations: its future, and the clone of the
+//! stack. `examples/retry.rs` shows how a rejected request is sent again at once.
 #![allow(clippy::print_stdout)]
 
 mod acme;
@@ -24,7 +24,7 @@ use tower_bearer::{
     source_fn,
 };
 
-/// A user of the SDK: the client is a field like any other.
+/// A program that uses the SDK. The client is a plain field.
 struct App {
     api: acme::Client,
 }
@@ -54,15 +54,18 @@ async fn main() -> Result<(), BoxError> {
         Err(acme::Error::NoToken(error)) => Some(error.kind()),
         _ => None,
     };
-    check(kind == Some(SourceErrorKind::Failed), "no token, and why")?;
+    check(
+        kind == Some(SourceErrorKind::Failed),
+        "an error that says why",
+    )?;
 
-    println!("2. A user who keeps the source can push tokens, to all clones.");
+    println!("2. A user that keeps the source can push a token to all clones.");
     let source = RotatingToken::new(BearerToken::new("good-before")?);
     let api = acme::Client::new(&url, source.clone())?;
     let clone = api.clone();
     check(clone.whoami().await? == "good-before", "the first token")?;
     source.rotate(BearerToken::new("good-after")?);
-    check(clone.whoami().await? == "good-after", "the second")?;
+    check(clone.whoami().await? == "good-after", "the second token")?;
 
     println!("3. A token that the server has revoked is replaced for the next call.");
     let fetches = AtomicUsize::new(0);
@@ -72,15 +75,15 @@ async fn main() -> Result<(), BoxError> {
         async move { BearerToken::new(name) }
     });
     let api = acme::Client::new(&url, source)?;
-    let refused = matches!(api.whoami().await, Err(acme::Error::Unauthorized));
-    check(refused, "an error that says so")?;
+    let rejected = matches!(api.whoami().await, Err(acme::Error::Unauthorized));
+    check(rejected, "an error that says so")?;
     check(api.whoami().await? == "good-again", "and another token")?;
 
     println!("All of it held.");
     Ok(())
 }
 
-/// A source of a type that only the setting tells.
+/// Makes a source, of a type that is known only at run time.
 fn source(setting: &str) -> Result<Arc<dyn TokenSource>, BoxError> {
     Ok(match setting.split_once(':') {
         Some(("text", text)) => Arc::new(BearerToken::new(text)?),
@@ -89,7 +92,7 @@ fn source(setting: &str) -> Result<Arc<dyn TokenSource>, BoxError> {
     })
 }
 
-/// Takes each token that says it is good. No server should send a token back.
+/// Accepts each token that begins with `good`. A real server should send no token back.
 fn answer(_: &Request<Incoming>, token: Option<&str>) -> (u16, String) {
     let token = token.unwrap_or_default();
     let status = if token.starts_with("good") { 200 } else { 401 };

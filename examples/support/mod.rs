@@ -1,5 +1,5 @@
-//! What the examples share: a server on loopback, a client's GET, and a check.
-// No example uses all of it.
+//! Shared by the examples: a server on loopback, a client's GET, and a check.
+// Each example uses a part of this module.
 #![allow(clippy::print_stdout, dead_code, missing_docs, unreachable_pub)]
 
 use std::{
@@ -28,8 +28,8 @@ pub static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
 
 /// Starts a server for HTTP/1.1 and HTTP/2 on loopback. Gives its URL, without a slash at the end.
 ///
-/// `answer` gets the request and the text of its bearer token, and gives a status and a text. A 401 asks
-/// for a bearer token, as RFC 6750 wants.
+/// `answer` gets the request and the text of its bearer token, and gives a status and a text. A 401
+/// has a Bearer challenge, as RFC 6750 §3 demands.
 pub async fn serve(
     answer: fn(&Request<Incoming>, Option<&str>) -> (u16, String),
 ) -> Result<String, BoxError> {
@@ -52,7 +52,7 @@ pub async fn serve(
             });
             let http = auto::Builder::new(TokioExecutor::new());
             tokio::spawn(async move {
-                // Fails if the client goes away.
+                // An error only says that the client closed the connection.
                 let _ = http.serve_connection(TokioIo::new(stream), service).await;
             });
         }

@@ -281,7 +281,7 @@ fn after_a_clock_has_gone_back_it_is_the_clock_to_go_by() {
     let fetch = Bench::waits(bench.ask());
     bench.now.monotonic -= DAY;
     bench.fetched(fetch, 1, HOUR);
-    // The latest that a reading may come.
+    // This reading is as far behind as a reading may be.
     bench.now.monotonic -= 10 * SECOND;
     let until = bench.after(SECOND);
     assert_eq!(bench.ask(), Bench::good(1, until, None));
