@@ -127,7 +127,7 @@ impl Life {
     }
 
     /// Makes the next poll take its timers from the runtime that polls.
-    pub(super) fn moves(&self) {
+    pub(super) fn will_move(&self) {
         self.moves.store(true, Ordering::Release);
     }
 }

@@ -42,7 +42,7 @@ pub(super) struct Flight {
 
 struct Cell {
     state: Mutex<State>,
-    waiters: Arc<Woken>,
+    wakers: Arc<Wakers>,
     /// The number of listeners, polled or not.
     listeners: AtomicUsize,
     life: Arc<Life>,
@@ -68,15 +68,15 @@ enum Task {
 /// The wakers of the waiters, and itself the waker of a parked fetch. It has an `Arc` of its own: a
 /// waker that held the fetch would keep the fetch alive.
 #[derive(Default)]
-struct Woken {
+struct Wakers {
     waiters: Waiters,
     /// Whether the parked fetch was woken since its last poll began.
-    since_poll: AtomicBool,
+    was_woken: AtomicBool,
 }
 
-impl Wake for Woken {
+impl Wake for Wakers {
     fn wake(self: Arc<Self>) {
-        self.since_poll.store(true, Ordering::SeqCst);
+        self.was_woken.store(true, Ordering::SeqCst);
         self.waiters.wake_all();
     }
 }
@@ -91,7 +91,7 @@ impl Flight {
                     end: None,
                     invalidations: 0,
                 }),
-                waiters: Arc::default(),
+                wakers: Arc::default(),
                 listeners: AtomicUsize::new(0),
                 life,
             }),
@@ -104,7 +104,7 @@ impl Flight {
         if let Some(task) = self.cell.give(task, runtime) {
             self.cell.park(task);
             // A listener that was polled meanwhile found no fetch to poll.
-            self.cell.waiters.waiters.wake_all();
+            self.cell.wakers.waiters.wake_all();
         }
     }
 
@@ -121,7 +121,7 @@ impl Flight {
             }
         };
         // Wake before the task is dropped: the drop may take long, and may call this flight.
-        self.cell.waiters.waiters.wake_all();
+        self.cell.wakers.waiters.wake_all();
         if let Task::Parked(task) = task {
             let _ = contain(|| drop(task));
         }
@@ -133,7 +133,7 @@ impl Flight {
             let mut state = self.cell.state.lock();
             state.invalidations = state.invalidations.wrapping_add(1);
         }
-        self.cell.waiters.waiters.wake_all();
+        self.cell.wakers.waiters.wake_all();
     }
 
     /// Whether the fetch is parked and nobody listens: then nobody but the caller would poll it.
@@ -180,7 +180,7 @@ impl Cell {
         task: BoxFuture<'static, ()>,
         runtime: &dyn Runtime,
     ) -> Option<BoxFuture<'static, ()>> {
-        self.life.moves();
+        self.life.will_move();
         if let Ok(Err(task)) = contain(|| runtime.spawn(task)) {
             return Some(task);
         }
@@ -207,15 +207,15 @@ impl Cell {
 
     /// Polls the fetch, which no runtime took. No lock is held, since the fetch is foreign code.
     fn poll(&self, mut task: BoxFuture<'static, ()>) {
-        self.waiters.since_poll.store(false, Ordering::SeqCst);
-        let waker = Waker::from(Arc::clone(&self.waiters));
+        self.wakers.was_woken.store(false, Ordering::SeqCst);
+        let waker = Waker::from(Arc::clone(&self.wakers));
         let polled = contain(|| task.as_mut().poll(&mut Context::from_waker(&waker)));
         if let Ok(Poll::Pending) = polled {
             self.park(task);
             // A listener that was polled meanwhile found no fetch to poll. If the fetch was woken
             // during this poll, no further wake-up may come, so wake every listener now.
-            if self.waiters.since_poll.load(Ordering::SeqCst) {
-                self.waiters.waiters.wake_all();
+            if self.wakers.was_woken.load(Ordering::SeqCst) {
+                self.wakers.waiters.wake_all();
             }
         } else {
             self.state.lock().task = Task::Away;
@@ -241,7 +241,7 @@ impl Listener {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, runtime: &dyn Runtime) -> Poll<End> {
         let cell = &*self.flight.cell;
         // Enter before looking: an end that comes from here on wakes this listener.
-        cell.waiters.waiters.enter(&mut self.place, cx.waker());
+        cell.wakers.waiters.enter(&mut self.place, cx.waker());
         if let Some(end) = self.end() {
             return Poll::Ready(end);
         }
@@ -270,7 +270,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.flight.cell.listeners.fetch_sub(1, Ordering::SeqCst);
         if let Some(place) = self.place.take() {
-            self.flight.cell.waiters.waiters.leave(place);
+            self.flight.cell.wakers.waiters.leave(place);
         }
     }
 }

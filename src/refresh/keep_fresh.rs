@@ -128,7 +128,7 @@ impl Future for KeepFresh {
                             core.lose(listening.id());
                             is_lost = true;
                         }
-                        Heard::Enough => core.end_overdue(Some(listening.until())),
+                        Heard::TimeIsUp => core.end_overdue(Some(listening.until())),
                     }
                 }
             }

@@ -7,13 +7,13 @@
 //! all invariants after each event, against a reference that reads the record of all events. Each
 //! test that is named below shows a single invariant.
 //!
-//! 1. At most one fetch is under way (`decisions::with_no_token_all_wait_for_one_fetch_up_to_its_time_limit`).
+//! 1. At most one fetch is under way (`decisions::with_no_token_all_requests_wait_for_a_single_fetch_up_to_its_time_limit`).
 //! 2. While a token is good, no request waits and none fails
 //!    (`decisions::an_answer_holds_no_longer_than_until_the_refresh_is_due`), except for a refresh
 //!    after a loss
 //!    (`losses::after_a_loss_a_request_waits_for_a_refresh_that_is_due_until_a_fetch_has_ended`) or
 //!    a refresh that is long due
-//!    (`decisions::past_its_time_a_request_waits_for_the_refresh_but_not_for_long_and_not_again`).
+//!    (`decisions::a_request_waits_for_an_overdue_refresh_but_not_for_long_and_not_again`).
 //! 3. A token is not served when either clock says that its time is over
 //!    (`decisions::a_token_is_served_to_the_last_nanosecond_before_the_margin_by_either_clock`), and for a
 //!    second at least (`decisions::a_token_is_served_for_a_second_and_not_refreshed_before_however_short_it_lives`).

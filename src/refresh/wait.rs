@@ -39,7 +39,7 @@ pub(super) struct Awaited {
 pub(super) enum Heard {
     End(End),
     /// The time of the listener is over.
-    Enough,
+    TimeIsUp,
     /// The fetch shows no sign of life.
     Silence,
 }
@@ -117,7 +117,7 @@ impl Listening {
                 }
             }
             if self.left.is_zero() {
-                return Poll::Ready(Heard::Enough);
+                return Poll::Ready(Heard::TimeIsUp);
             }
             // Every two and a half beats, so that a check finds a beat even if a beat is late.
             let check = beat(fetch_timeout).saturating_mul(5) / 2;
@@ -219,7 +219,7 @@ impl Future for Wait {
                     this.core.lose(this.listening.id());
                     None
                 }
-                Heard::Enough => {
+                Heard::TimeIsUp => {
                     let until = this.listening.until();
                     // If the fetch is past its time limit, this ends the fetch. The next round of
                     // the loop then gives the error of the fetch, not the error of the back-off

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_of_an_earlier_epoch_is_nobody_elses() {
+    fn a_place_of_an_earlier_epoch_removes_no_other_waker() {
         let waiters = Waiters::default();
         let mut woken = None;
         waiters.enter(&mut woken, &noop_waker());
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waker_that_panics_costs_nobody_else_the_wake_up() {
+    fn a_waker_that_panics_does_not_keep_other_wakers_from_being_woken() {
         let waiters = Waiters::default();
         let count = Arc::new(Count::default());
         let wakers = [

@@ -121,7 +121,7 @@ fn a_text_that_is_cut_off_anywhere_is_refused() {
 }
 
 #[test]
-fn of_two_members_with_one_name_the_last_counts() {
+fn of_two_members_with_the_same_name_the_last_counts() {
     let object = Object::parse(r#"{"a":"1","\u0061":"2","b":"3","a":null,"\u0062":4}"#).unwrap();
     assert!(matches!(object.string("a"), Ok(None)));
     assert!(matches!(object.string("b"), Err(NotAString)));
@@ -208,7 +208,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn an_object_with_a_slip_of_the_pen_is_read_or_refused_as_by_serde_json(
+    fn an_object_with_a_random_edit_is_read_or_refused_as_by_serde_json(
         members in members(),
         (at, drop, insert) in (any::<prop::sample::Index>(), 0..2_usize, vec(select(ALPHABET), 0..2)),
     ) {

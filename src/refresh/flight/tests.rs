@@ -112,7 +112,7 @@ impl Count {
 }
 
 #[test]
-fn all_who_listen_are_woken_and_get_the_end() {
+fn all_listeners_are_woken_and_get_the_end() {
     for runtime in [taking(), Tasks::default()] {
         let (land, flight) = flight();
         flight.launch(&runtime);
@@ -163,7 +163,7 @@ fn a_listener_gives_a_parked_fetch_to_the_runtime_that_it_is_polled_in() {
 }
 
 #[test]
-fn whoever_is_polled_drives_a_parked_fetch_and_whoever_leaves_does_not_stop_it() {
+fn a_listener_that_is_polled_drives_a_parked_fetch_and_its_drop_stops_nothing() {
     let runtime = Tasks::default();
     let (land, flight) = flight();
     let mut first = flight.listen();
@@ -187,7 +187,7 @@ fn a_fetch_is_unattended_once_its_last_listener_is_gone() {
 }
 
 #[test]
-fn what_ended_first_stays() {
+fn the_first_end_of_a_flight_stays() {
     let (_land, flight) = flight();
     flight.land(End::Lost);
     flight.land(End::Void);
@@ -203,7 +203,7 @@ fn a_parked_fetch_is_dropped_when_the_flight_ends() {
 }
 
 #[test]
-fn an_invalidation_sends_away_who_listens_and_nobody_who_comes_later() {
+fn an_invalidation_gives_an_error_to_present_listeners_and_to_no_later_listener() {
     let runtime = Tasks::default();
     let (land, flight) = flight();
     let mut before = flight.listen();
@@ -298,7 +298,7 @@ impl Runtime for Panics {
 }
 
 #[test]
-fn a_runtime_that_panics_harms_nobody() {
+fn a_runtime_that_panics_harms_no_waiter() {
     let (land, flight) = flight();
     flight.launch(&Panics);
     assert!(flight.is_away());

@@ -27,7 +27,7 @@ impl Bench {
 
     /// Holds token 1, which came now: its refresh is due after 47 minutes and 50 seconds, and its
     /// service ends 12 minutes later.
-    pub(super) fn with_one_hour() -> Self {
+    pub(super) fn holding_a_token_of_an_hour() -> Self {
         let mut bench = Self::empty();
         bench.hold(1, HOUR);
         bench
@@ -151,7 +151,7 @@ impl Bench {
 }
 
 #[test]
-fn with_no_token_all_wait_for_one_fetch_up_to_its_time_limit() {
+fn with_no_token_all_requests_wait_for_a_single_fetch_up_to_its_time_limit() {
     let mut bench = Bench::empty();
     let until = bench.after(30 * SECOND);
     let fetch = Bench::waits(bench.ask());
@@ -162,14 +162,14 @@ fn with_no_token_all_wait_for_one_fetch_up_to_its_time_limit() {
 
 #[test]
 fn a_good_token_is_served_for_a_second_before_the_wall_clock_is_looked_at_again() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     let until = bench.after(SECOND);
     assert_eq!(bench.ask(), Bench::good(1, until, None));
 }
 
 #[test]
 fn an_answer_holds_no_longer_than_until_the_refresh_is_due() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     bench.pass(47 * MINUTE + 50 * SECOND - 3 * MILLI);
     let until = bench.after(3 * MILLI);
     assert_eq!(bench.ask(), Bench::good(1, until, None));
@@ -191,7 +191,7 @@ fn a_token_is_served_to_the_last_nanosecond_before_the_margin_by_either_clock() 
         },
     ];
     for pass in pass {
-        let mut bench = Bench::with_one_hour();
+        let mut bench = Bench::holding_a_token_of_an_hour();
         pass(&mut bench.now, 47 * MINUTE + 50 * SECOND - NANO);
         assert!(matches!(bench.ask(), Answer::Serve { fetch: None, .. }));
         pass(&mut bench.now, NANO);
@@ -230,7 +230,7 @@ fn a_token_is_served_for_a_second_and_not_refreshed_before_however_short_it_live
 
 #[test]
 fn a_token_whose_time_is_over_does_not_come_back_when_the_wall_clock_is_set_back() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     bench.now.wall += HOUR;
     Bench::waits(bench.ask());
     bench.now.wall -= HOUR;
@@ -239,7 +239,7 @@ fn a_token_whose_time_is_over_does_not_come_back_when_the_wall_clock_is_set_back
 
 #[test]
 fn a_wall_clock_that_is_set_back_does_not_lengthen_a_tokens_life() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     bench.now.wall -= DAY;
     bench.now.monotonic += HOUR;
     assert_eq!(bench.usable(), None);
@@ -275,7 +275,7 @@ fn a_monotonic_clock_that_goes_back_ends_no_wait_late_and_no_service() {
 
 /// If the machine went by the old clock, each late reading would count as another jump.
 #[test]
-fn after_a_clock_has_gone_back_it_is_the_clock_to_go_by() {
+fn a_clock_that_has_gone_back_is_the_clock_that_counts() {
     let mut bench = Bench::empty();
     bench.pass(10 * DAY);
     let fetch = Bench::waits(bench.ask());
@@ -288,8 +288,8 @@ fn after_a_clock_has_gone_back_it_is_the_clock_to_go_by() {
 }
 
 #[test]
-fn a_clock_that_goes_back_to_when_the_token_came_finds_a_new_token() {
-    let mut bench = Bench::with_one_hour();
+fn a_clock_that_goes_back_to_the_arrival_of_the_token_finds_a_fresh_token() {
+    let mut bench = Bench::holding_a_token_of_an_hour();
     bench.pass(MINUTE);
     bench.ask();
     bench.now.monotonic -= MINUTE;
@@ -299,7 +299,7 @@ fn a_clock_that_goes_back_to_when_the_token_came_finds_a_new_token() {
 
 #[test]
 fn a_clock_reading_that_is_a_moment_old_changes_nothing() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     for behind in [SECOND, 10 * SECOND] {
         bench.now.monotonic -= behind;
         let until = bench.after(SECOND);
@@ -335,7 +335,7 @@ fn a_token_that_had_expired_when_it_came_is_served_and_refreshed_ever_more_rarel
 
 #[test]
 fn an_expired_token_displaces_no_good_token_but_a_rejected_one() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     let fetch = bench.refresh();
     let arrival = bench.arrival(fetch, 2, Some(Duration::ZERO), 0.0);
     assert_eq!(arrival, Arrival::Expired);
@@ -380,7 +380,7 @@ fn a_source_that_fetches_every_so_often_does_so_whether_or_not_its_token_expires
 }
 
 #[test]
-fn past_its_time_a_request_waits_for_the_refresh_but_not_for_long_and_not_again() {
+fn a_request_waits_for_an_overdue_refresh_but_not_for_long_and_not_again() {
     let mut bench = Bench::empty();
     bench.machine = Machine::new(Policy {
         refresh_every: Some(MINUTE),
@@ -459,7 +459,7 @@ fn only_a_token_that_came_by_a_refresh_in_time_has_the_smaller_jitter() {
 
 #[test]
 fn the_status_tells_expiry_next_refresh_and_failures() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     let status = bench.machine.status(bench.now);
     assert_eq!(status.expiry, Some(bench.after(HOUR)));
     assert_eq!(

@@ -22,7 +22,7 @@ fn the_error_is_given_until_the_back_off_ends_and_then_one_request_tries_again()
 }
 
 #[test]
-fn a_failure_that_is_noticed_long_after_the_time_limit_counts_from_there() {
+fn a_failure_that_is_noticed_long_after_the_time_limit_counts_from_the_limit() {
     let mut bench = Bench::empty();
     let fetch = Bench::waits(bench.ask());
     bench.pass(60 * SECOND - NANO);
@@ -46,7 +46,7 @@ fn a_refresh_is_not_held_up_by_the_back_off() {
 
 #[test]
 fn a_failed_refresh_leaves_the_token_and_is_tried_again_after_the_back_off() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     bench.pass(48 * MINUTE);
     let fetch = bench.refresh();
     bench.failed(fetch);
@@ -120,7 +120,7 @@ fn a_back_off_that_the_user_has_set_holds_also_with_no_token() {
 }
 
 #[test]
-fn a_server_that_says_when_is_heard_up_to_a_quarter_of_an_hour() {
+fn a_server_can_make_the_source_wait_for_up_to_a_quarter_of_an_hour() {
     for (says, waits) in [(MILLI, 100 * MILLI), (MINUTE, MINUTE), (DAY, 15 * MINUTE)] {
         let mut bench = Bench::empty();
         let fetch = bench.refresh();

@@ -17,7 +17,7 @@ fn a_lost_fetch_is_no_failure_and_the_next_request_begins_anew() {
 
 #[test]
 fn after_a_loss_a_request_waits_for_a_refresh_that_is_due_until_a_fetch_has_ended() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     bench.pass(48 * MINUTE);
     let fetch = Bench::ahead(bench.ask());
     bench.machine.lost(fetch);
@@ -31,7 +31,7 @@ fn after_a_loss_a_request_waits_for_a_refresh_that_is_due_until_a_fetch_has_ende
 
 #[test]
 fn after_a_loss_no_request_waits_while_no_refresh_is_due() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     let fetch = bench.refresh();
     bench.machine.lost(fetch);
     assert!(matches!(bench.ask(), Answer::Serve { fetch: None, .. }));
@@ -40,7 +40,7 @@ fn after_a_loss_no_request_waits_while_no_refresh_is_due() {
 /// The time limit ends a fetch for its waiters. Its task may be dropped later.
 #[test]
 fn a_fetch_that_is_lost_after_it_failed_makes_no_request_wait() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     bench.pass(48 * MINUTE);
     let fetch = Bench::ahead(bench.ask());
     bench.failed(fetch);
@@ -51,7 +51,7 @@ fn a_fetch_that_is_lost_after_it_failed_makes_no_request_wait() {
 
 #[test]
 fn after_a_loss_a_fetch_that_hangs_holds_requests_up_for_five_seconds_at_most() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     bench.pass(48 * MINUTE);
     let fetch = Bench::ahead(bench.ask());
     bench.machine.lost(fetch);
@@ -86,8 +86,8 @@ fn a_late_token_is_held_if_nothing_better_is_and_leaves_the_fetch_under_way_alon
 }
 
 #[test]
-fn a_late_failure_says_nothing() {
-    let mut bench = Bench::with_one_hour();
+fn a_late_failure_has_no_effect() {
+    let mut bench = Bench::holding_a_token_of_an_hour();
     let fetch = bench.refresh();
     bench.machine.lost(fetch);
     bench.failed(fetch);
@@ -98,7 +98,7 @@ fn a_late_failure_says_nothing() {
 
 #[test]
 fn an_invalidated_token_is_not_served_and_the_fetch_under_way_brings_nothing() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     let fetch = bench.refresh();
     let (forgotten, _) = bench.machine.invalidate();
     assert_eq!(forgotten, Some(1));
@@ -142,7 +142,7 @@ fn a_void_fetch_is_overdue_at_its_time_limit() {
 }
 
 #[test]
-fn a_fetch_lost_before_the_sign_out_brings_nothing_either() {
+fn a_fetch_that_was_lost_before_the_sign_out_brings_nothing() {
     let mut bench = Bench::empty();
     let lost = Bench::waits(bench.ask());
     bench.machine.lost(lost);
@@ -154,7 +154,7 @@ fn a_fetch_lost_before_the_sign_out_brings_nothing_either() {
 
 #[test]
 fn a_sign_out_forgets_failures_and_keeps_the_interval_of_replacements() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     for token in [2, 3] {
         let fetch = Bench::waits(bench.ask_rejected());
         bench.fetched(fetch, token, HOUR);

@@ -81,8 +81,8 @@ pub(super) struct Fetch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     Nothing,
-    TheOneUnderWay,
-    ANewOne,
+    UnderWay,
+    New,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,7 +203,7 @@ impl Reference {
             Expected::Serve { fetch, .. } | Expected::Wait { fetch, .. } => fetch,
             Expected::BackOff { .. } => Need::Nothing,
         };
-        if need == Need::ANewOne {
+        if need == Need::New {
             let ahead = token.is_some_and(|token| !token.rejected);
             self.write(at, What::Began { ahead });
         }
@@ -448,9 +448,9 @@ impl Reference {
         let began = under_way.map_or(now.monotonic, |fetch| fetch.began);
         let limit = began + self.policy.fetch_timeout;
         let fetch = if under_way.is_some() {
-            Need::TheOneUnderWay
+            Need::UnderWay
         } else {
-            Need::ANewOne
+            Need::New
         };
         let Some(token) = self.token(now) else {
             let backoff = self.backoff(false).filter(|&(_, end)| now.monotonic < end);

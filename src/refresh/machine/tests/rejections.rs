@@ -10,8 +10,8 @@ use super::{
 use crate::refresh::answer::{Answer, Arrival};
 
 #[test]
-fn a_rejected_token_waits_for_one_fetch_for_five_seconds() {
-    let mut bench = Bench::with_one_hour();
+fn requests_with_a_rejected_token_wait_for_a_single_fetch_for_five_seconds() {
+    let mut bench = Bench::holding_a_token_of_an_hour();
     let until = bench.after(5 * SECOND);
     let fetch = Bench::waits(bench.ask_rejected());
     bench.pass(5 * SECOND - NANO);
@@ -19,8 +19,8 @@ fn a_rejected_token_waits_for_one_fetch_for_five_seconds() {
 }
 
 #[test]
-fn a_replacement_that_takes_too_long_lets_the_rejected_token_go_on() {
-    let mut bench = Bench::with_one_hour();
+fn a_rejected_token_is_served_once_its_replacement_takes_too_long() {
+    let mut bench = Bench::holding_a_token_of_an_hour();
     let fetch = Bench::waits(bench.ask_rejected());
     bench.pass(5 * SECOND);
     let until = bench.after(SECOND);
@@ -40,7 +40,7 @@ fn a_replacement_that_takes_too_long_lets_the_rejected_token_go_on() {
 
 #[test]
 fn after_a_failed_replacement_no_request_waits_until_a_fetch_succeeds() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     let fetch = Bench::waits(bench.ask_rejected());
     bench.failed(fetch);
     let until = bench.after(100 * MILLI);
@@ -55,7 +55,7 @@ fn after_a_failed_replacement_no_request_waits_until_a_fetch_succeeds() {
 
 #[test]
 fn the_wait_is_counted_once_for_a_replacement_whatever_marks_come_and_go() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     let until = bench.after(5 * SECOND);
     let fetch = Bench::waits(bench.ask_rejected());
     bench.pass(2 * SECOND);
@@ -70,7 +70,7 @@ fn the_wait_is_counted_once_for_a_replacement_whatever_marks_come_and_go() {
 
 #[test]
 fn the_first_two_replacements_are_immediate_and_the_third_is_ten_seconds_later() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     for token in [2, 3] {
         let fetch = Bench::waits(bench.ask_rejected());
         bench.pass(3 * SECOND);
@@ -88,7 +88,7 @@ fn the_first_two_replacements_are_immediate_and_the_third_is_ten_seconds_later()
 
 /// A bench whose token was replaced twice just now, so that the next replacement has to wait.
 fn throttled(lifetime: Duration) -> Bench {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     for token in [2, 3] {
         let fetch = Bench::waits(bench.ask_rejected());
         bench.fetched(fetch, token, lifetime);
@@ -154,7 +154,7 @@ fn a_clock_that_goes_back_makes_no_interval_between_replacements_longer() {
 
 #[test]
 fn a_rejection_while_a_refresh_is_under_way_joins_it() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     bench.pass(48 * MINUTE);
     let fetch = Bench::ahead(bench.ask());
     assert_eq!(Bench::waits(bench.ask_rejected()), fetch);
@@ -204,7 +204,7 @@ fn a_token_has_not_lasted_before_a_tenth_of_its_lifetime_or_five_minutes() {
         (MINUTE, 10 * SECOND),
     ] {
         for (lasted, immediate) in [(lasting - NANO, false), (lasting, true)] {
-            let mut bench = Bench::with_one_hour();
+            let mut bench = Bench::holding_a_token_of_an_hour();
             let fetch = Bench::waits(bench.ask_rejected());
             bench.fetched(fetch, 2, lifetime);
             bench.pass(lasted);
@@ -219,7 +219,7 @@ fn a_token_has_not_lasted_before_a_tenth_of_its_lifetime_or_five_minutes() {
 
 #[test]
 fn a_token_has_lasted_for_the_time_before_its_first_mark() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     let fetch = Bench::waits(bench.ask_rejected());
     bench.fetched(fetch, 2, HOUR);
     let fetch = Bench::waits(bench.ask_rejected());
@@ -235,7 +235,7 @@ fn a_token_has_lasted_for_the_time_before_its_first_mark() {
 
 #[test]
 fn a_token_that_lasted_counts_even_if_its_time_ends_before_its_replacement_comes() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     for token in [2, 3] {
         let fetch = Bench::waits(bench.ask_rejected());
         bench.fetched(fetch, token, HOUR);
@@ -315,7 +315,7 @@ fn a_day_of_nothing_but_401_costs_294_fetches() {
 }
 
 #[test]
-fn tokens_that_are_taken_two_seconds_after_their_issue_cost_few_fetches() {
+fn tokens_that_are_accepted_two_seconds_after_their_issue_cost_few_fetches() {
     let costs = run(3 * HOUR.as_secs(), Some(HOUR), |age| age >= 2 * SECOND);
     println!(
         "{} fetches, {} rejected requests",
@@ -328,7 +328,7 @@ fn tokens_that_are_taken_two_seconds_after_their_issue_cost_few_fetches() {
 
 #[test]
 fn two_revocations_within_seconds_are_both_answered_at_once() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     bench.pass(10 * MINUTE);
     bench.ask();
     let fetch = Bench::waits(bench.ask_rejected());
@@ -340,7 +340,7 @@ fn two_revocations_within_seconds_are_both_answered_at_once() {
 
 #[test]
 fn one_spurious_401_and_an_endpoint_that_hangs_cost_one_wait() {
-    let mut bench = Bench::with_one_hour();
+    let mut bench = Bench::holding_a_token_of_an_hour();
     let mut waited = 0;
     for _ in 0..180 {
         if let Some(fetch) = bench.machine.overdue(bench.now) {

@@ -367,9 +367,9 @@ impl World {
             (None, _) => Need::Nothing,
             (Some(fetch), Some(under_way)) => {
                 assert_eq!(fetch, under_way, "two fetches at a time");
-                Need::TheOneUnderWay
+                Need::UnderWay
             }
-            (Some(_), None) => Need::ANewOne,
+            (Some(_), None) => Need::New,
         };
         let (given, fetch) = match *answer {
             Answer::Serve {
@@ -456,7 +456,7 @@ impl World {
                 rejected, fetch, ..
             } => {
                 seen.good += u32::from(!rejected);
-                seen.ahead += u32::from(fetch == Need::ANewOne);
+                seen.ahead += u32::from(fetch == Need::New);
                 seen.due_but_backing_off += u32::from(!rejected && due && fetch == Need::Nothing);
                 seen.despite_throttle += u32::from(rejected && throttled);
                 seen.despite_backoff += u32::from(rejected && fetch == Need::Nothing && !throttled);
@@ -464,7 +464,7 @@ impl World {
             }
             Expected::Wait { fetch, .. } => match token {
                 Some(token) if !token.rejected => seen.waits_with_a_good_token += 1,
-                Some(_) if fetch == Need::ANewOne => seen.replaced += 1,
+                Some(_) if fetch == Need::New => seen.replaced += 1,
                 _ => seen.first += 1,
             },
             Expected::BackOff { .. } => seen.backoff += 1,
