@@ -62,8 +62,8 @@ use crate::future::TokenReplaced;
 ///
 /// # Bodies
 ///
-/// `Retry` clones each request, so the request's body has to be `Clone`. If only some bodies can be
-/// cloned, give a function that clones a request or refuses:
+/// `Retry` clones each request, so the body has to be `Clone`. If only some bodies can be cloned,
+/// give a function that clones a request or refuses:
 ///
 /// ```
 /// use http::Request;
@@ -103,8 +103,9 @@ impl<B> RetryRejected<B> {
     }
 }
 
-/// Any body that is `Clone`. It is there for what the compiler says of another body: all of it in the
-/// message, since rustc 1.95 shows no note of a trait whose blanket implementation is not recommended.
+/// Any body that is `Clone`. For any other body, the compiler shows this trait's message. The
+/// message says everything, since rustc 1.95 shows no note if a blanket implementation is not
+/// recommended.
 #[diagnostic::on_unimplemented(
     message = "a body of type `{Self}` is not `Clone`: `RetryRejected::with_clone` takes a function that \
                clones the requests that can be cloned"

@@ -17,6 +17,42 @@ use crate::clock::{self, CoarseClock};
 /// `TokioRuntime` (feature `tokio`) is the implementation for tokio, and [`CallerDriven`] does
 /// without a runtime. Implement this trait for another executor, or with a virtual clock for tests
 /// and simulations.
+///
+/// ```
+/// use std::{thread, time::{Duration, Instant}};
+///
+/// use futures::{channel::oneshot, executor::block_on, future::BoxFuture};
+/// use tower_bearer::{BearerToken, InvalidToken, RefreshingToken, Runtime, TokenSource};
+///
+/// /// Starts a thread for each fetch and for each timer.
+/// #[derive(Debug)]
+/// struct Threads;
+///
+/// impl Runtime for Threads {
+///     fn spawn(&self, task: BoxFuture<'static, ()>) -> Result<(), BoxFuture<'static, ()>> {
+///         thread::spawn(|| block_on(task));
+///         Ok(())
+///     }
+///
+///     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+///         let (done, sleep) = oneshot::channel();
+///         thread::spawn(move || {
+///             thread::sleep(duration);
+///             done.send(())
+///         });
+///         Box::pin(async { sleep.await.unwrap_or_default() })
+///     }
+///
+///     fn now(&self) -> Instant {
+///         Instant::now()
+///     }
+/// }
+///
+/// # async fn fetch() -> Result<BearerToken, InvalidToken> { BearerToken::new("t") }
+/// let source = RefreshingToken::builder(fetch).runtime(Threads).build();
+/// let token = block_on(source.token())?;
+/// # Ok::<(), tower_bearer::SourceError>(())
+/// ```
 pub trait Runtime: Debug + Send + Sync + 'static {
     /// Runs `task` in the background.
     ///
@@ -248,8 +284,16 @@ mod timers {
 /// The [`Runtime`] without a runtime: callers drive the fetch.
 ///
 /// While a token is refreshed ahead of its expiry, a single caller waits for the new token, and the
-/// other callers get the old token. No timer fires: when a fetch is past its time limit, the next
-/// caller ends it.
+/// other callers get the old token. There is no timer: if a fetch is past its time limit, the next
+/// caller ends the fetch.
+///
+/// ```
+/// # use tower_bearer::{BearerToken, CallerDriven, InvalidToken, RefreshingToken, TokenSource};
+/// # async fn fetch() -> Result<BearerToken, InvalidToken> { BearerToken::new("t") }
+/// let source = RefreshingToken::builder(fetch).runtime(CallerDriven::new()).build();
+/// let token = futures::executor::block_on(source.token())?; // runs the fetch
+/// # Ok::<(), tower_bearer::SourceError>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct CallerDriven {
     clock: CoarseClock,

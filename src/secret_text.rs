@@ -72,7 +72,7 @@ pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>, SourceError> {
     let bytes = &buffer[..length];
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        // As PowerShell writes what is redirected to a file.
+        // PowerShell writes such a file when output is redirected.
         Err(_) if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") => Err(invalid(
             "begins with the byte order mark of UTF-16 and is not UTF-8",
         )),

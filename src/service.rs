@@ -27,9 +27,9 @@ use crate::{
 /// A request that waits holds nothing. It drops the service that was polled ready, with the permit,
 /// the buffer slot or the connection that `poll_ready` reserved, and keeps a clone. Once the token
 /// has come, the request polls that clone ready and calls it. The source may therefore fetch
-/// through every service below this service, whatever the limits of those services are, and
-/// requests that need no token go on meanwhile. If the token has expired or was rejected before the
-/// clone is ready, the request asks the source once more.
+/// through every service below this service, whatever their limits are, and requests that need no
+/// token go on meanwhile. If the token has expired or was rejected before the clone is ready, the
+/// request asks the source once more.
 ///
 /// A limit *above* this service keeps its permit while a request waits. The limit bounds how many
 /// requests wait, and a fetch must not go through it. Without such a limit nothing bounds how many
@@ -81,10 +81,13 @@ use crate::{
 ///
 /// # In a task
 ///
-/// What can be spawned with Tower's `Timeout` in this layer's place can be spawned with this layer, also if
-/// the source is an `Arc<dyn TokenSource>`. With neither, rustc takes an `async` block for `Send` that waits
-/// for a request to a service whose error is a `BoxError` ("implementation of `From` is not general enough",
-/// [rust-lang/rust#110338](https://github.com/rust-lang/rust/issues/110338)). There, box the future:
+/// If a future can be spawned with Tower's `Timeout` in this layer's place, it can be spawned with
+/// this layer, even if the source is an `Arc<dyn TokenSource>`. But rustc does not accept every
+/// such future as `Send`: under `Timeout` and under this layer alike, it rejects an `async` block
+/// that awaits a request to an inner service with the error `BoxError` ("implementation of `From`
+/// is not general enough",
+/// [rust-lang/rust#110338](https://github.com/rust-lang/rust/issues/110338)). In that case, box the
+/// future:
 ///
 /// ```
 /// # use std::sync::Arc;

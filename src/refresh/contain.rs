@@ -106,7 +106,7 @@ mod tests {
 
     use super::{Contained, Panicked, contain};
 
-    /// Foreign code: a future that counts its polls and its drops, and panics as it is told.
+    /// Foreign code: a future that counts its polls and its drops, and panics where the test says.
     struct Foreign {
         polls: Arc<AtomicUsize>,
         drops: Arc<AtomicUsize>,
@@ -193,7 +193,7 @@ mod tests {
         assert!(poll(&mut Contained::<u32>::pending()).is_pending());
     }
 
-    /// A payload that panics when it is dropped, with a payload that does, and so on.
+    /// A payload that panics when it is dropped, with another such payload, and so on.
     struct Payload {
         left: usize,
         dropped: Arc<AtomicUsize>,

@@ -65,8 +65,8 @@ enum Task {
     Away,
 }
 
-/// The wakers of the waiters, and itself the waker of a parked fetch. It has an `Arc` of its own: a
-/// waker that held the fetch would keep the fetch alive.
+/// The wakers of the waiters. A parked fetch is polled with this value as its waker. The value is
+/// not part of the `Cell`, since a waker that held the fetch would keep the fetch alive.
 #[derive(Default)]
 struct Wakers {
     waiters: Waiters,

@@ -1,5 +1,6 @@
-//! Decides for a source that fetches. The machine is pure: a state, an event and the time give a
-//! new state and an answer. It does no I/O, reads no clock, looks into no token and takes no lock.
+//! Decides what a source that fetches does. The machine is pure: a state, an event and the time
+//! give a new state and an answer. It does no I/O, reads no clock, looks into no token and takes no
+//! lock.
 //!
 //! # Invariants
 //!
@@ -8,7 +9,7 @@
 //! test that is named below shows a single invariant.
 //!
 //! 1. At most one fetch is under way (`decisions::with_no_token_all_requests_wait_for_a_single_fetch_up_to_its_time_limit`).
-//! 2. While a token is good, no request waits and none fails
+//! 2. While a token is good, no request waits and no request fails
 //!    (`decisions::an_answer_holds_no_longer_than_until_the_refresh_is_due`), except for a refresh
 //!    after a loss
 //!    (`losses::after_a_loss_a_request_waits_for_a_refresh_that_is_due_until_a_fetch_has_ended`) or
@@ -24,8 +25,8 @@
 //!    (`failures::the_error_is_given_until_the_back_off_ends_and_then_one_request_tries_again`).
 //! 7. A rejected token is replaced at once, twice; then at an interval that doubles until a token has
 //!    lasted (`rejections::the_interval_doubles_to_its_limit_until_a_token_has_lasted_for_it`).
-//! 8. A request waits for a better token once, and for no longer than it may
-//!    (`rejections::one_spurious_401_and_an_endpoint_that_hangs_cost_one_wait`).
+//! 8. Until a fetch succeeds, requests wait for a better token only once, and only for
+//!    `replacement_wait` (`rejections::one_spurious_401_and_an_endpoint_that_hangs_cost_one_wait`).
 //! 9. A token of a fetch that began before a sign-out is never held
 //!    (`losses::an_invalidated_token_is_not_served_and_the_fetch_under_way_brings_nothing`).
 //! 10. A lost fetch is no failure

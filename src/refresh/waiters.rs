@@ -20,7 +20,7 @@ struct Places {
     epoch: u64,
 }
 
-/// The place of a waiter's waker.
+/// Where the waker of a waiter is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     epoch: u64,
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
     }
 
-    /// As where one task polls several futures.
+    /// A task that polls several futures enters the same waker several times.
     #[test]
     fn a_waiter_does_not_rely_on_the_place_of_another_waiter_with_the_same_waker() {
         let waiters = Waiters::default();

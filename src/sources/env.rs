@@ -80,7 +80,7 @@ impl EnvToken {
 }
 
 impl TokenSource for EnvToken {
-    /// Costs one reference count.
+    /// Costs a reference count.
     #[inline]
     fn token(&self) -> TokenFuture {
         self.token.token()

@@ -54,6 +54,7 @@ where
     Fut: Future<Output = Result<BearerToken, E>> + Send + 'static,
     E: Into<BoxError>,
 {
+    /// Calls the function. Costs two allocations besides.
     fn token(&self) -> TokenFuture {
         let id = self.id;
         if recursion::is_within(id) {

@@ -274,7 +274,7 @@ impl fmt::Debug for RefreshingToken {
     }
 }
 
-/// The settings of a [`RefreshingToken`], whose documentation says what they mean together.
+/// The settings of a [`RefreshingToken`]. Its documentation says what the settings mean together.
 #[must_use = "a builder does nothing until it is built"]
 pub struct RefreshingTokenBuilder {
     fetch_fn: FetchFn,
@@ -285,7 +285,9 @@ pub struct RefreshingTokenBuilder {
 }
 
 impl RefreshingTokenBuilder {
-    /// Starts with a token that the program already has. Default: none.
+    /// Starts with a token that the program already has. A token that has expired is not served,
+    /// but the fetch function gets it as [`previous`](RefreshingToken::renewing). Default: no
+    /// token.
     pub fn first_token(mut self, token: BearerToken) -> Self {
         self.first = Some(token);
         self
