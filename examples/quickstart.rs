@@ -1,5 +1,5 @@
-//! The whole crate in a single run, against a server that the program starts on loopback: `cargo
-//! run --example quickstart`.
+//! The whole crate in a single run, against a server that the program starts on loopback:
+//! `cargo run --example quickstart`.
 //!
 //! The program prints what it does, checks each statement, and fails if a statement is not true.
 #![allow(clippy::print_stdout)]

@@ -111,8 +111,8 @@ impl Dnanexus {
         })
     }
 
-    /// Takes the token and the API server from the file `environment.json` in a folder, as `dx
-    /// login` writes it. Blocks while it reads the file.
+    /// Takes the token and the API server from the file `environment.json` in a folder, as
+    /// `dx login` writes it. Blocks while it reads the file.
     ///
     /// # Errors
     ///

@@ -37,8 +37,8 @@ async fn main() -> Result<(), BoxError> {
     let auth = BearerAuthLayer::new(source)
         .for_origin(&url)?
         .retry_rejected();
-    // On some redirects to another host, reqwest keeps the header or restores it. So stop at the
-    // border.
+    // On some redirects to another host, reqwest keeps the header or restores it. So this client
+    // follows no redirect to another origin.
     let within_the_origin = Policy::custom(|attempt| {
         if attempt.url().origin() == attempt.previous()[0].origin() {
             Policy::default().redirect(attempt)
@@ -66,7 +66,8 @@ async fn main() -> Result<(), BoxError> {
         ("/revoked", 200, &["/revoked token-1", "/revoked token-2"]),
         // reqwest-retry sends the request once more.
         ("/busy", 200, &["/busy token-2", "/busy token-2"]),
-        // reqwest follows the first redirect, and stops at the second, which leads to another host.
+        // reqwest follows the redirect of `/moved`, and not the redirect of `/elsewhere`, which
+        // leads to another host.
         ("/moved", 200, &["/moved token-2", "/ok token-2"]),
         ("/elsewhere", 302, &["/elsewhere token-2"]),
     ] {

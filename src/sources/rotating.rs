@@ -41,8 +41,7 @@ pub struct RotatingToken {
     handles: Arc<Handles>,
 }
 
-/// What the handles share. The waiters have no part in it: its drop, with the last handle, ends
-/// every wait.
+/// Shared by the handles only. It is dropped with the last handle, and its drop ends every wait.
 struct Handles {
     current: Arc<Current>,
 }
