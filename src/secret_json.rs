@@ -31,8 +31,7 @@ impl<'a> Object<'a> {
         end.is_empty().then_some(Self(members))
     }
 
-    /// The text of a member, or `None` if the member is `null` or absent. Of two members with the
-    /// same name, the last counts, as in Python.
+    /// The text of a member, or `None` if the member is `null` or absent.
     pub(crate) fn string(&self, name: &str) -> Result<Option<Zeroizing<String>>, NotAString> {
         match self.value(name) {
             None => Ok(None),
@@ -56,7 +55,8 @@ impl<'a> Object<'a> {
         self.value(name).is_some()
     }
 
-    /// The text of a member, unless the member is `null` or absent.
+    /// The JSON text of a member, unless the member is `null` or absent. Of two members with the same
+    /// name, the last counts, as in Python.
     fn value(&self, name: &str) -> Option<&'a str> {
         let is_named = |escaped| unescape(escaped).is_some_and(|text| *text == name);
         let mut members = self.0.iter().rev();
