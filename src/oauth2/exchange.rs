@@ -1,4 +1,4 @@
-//! One token request over an HTTP client: what is asked for, sent, read and judged.
+//! A token request over an HTTP client: asks the sources, sends the form, reads the response, judges it.
 
 use std::{
     future::poll_fn,
@@ -81,7 +81,7 @@ where
     token
 }
 
-/// The value of a parameter, got for one request.
+/// The value of a parameter in a request.
 enum Sent<'a> {
     Text(&'a str),
     Token(BearerToken),
@@ -136,7 +136,7 @@ impl TokenRequest {
     }
 }
 
-/// Reads a body into one buffer that does not grow. Each frame counts as a byte at least, so that a body
+/// Reads a body into a buffer that does not grow. Each frame counts as a byte at least, so that a body
 /// of endless frames with nothing in them ends as well.
 async fn read(body: impl Body<Error: Into<BoxError>>) -> Result<Zeroizing<Vec<u8>>, SourceError> {
     let mut body = pin!(body);
