@@ -1,56 +1,78 @@
 //! Bearer authentication for client-side Tower stacks.
 //!
-//! [`BearerAuthLayer`] wraps a service and puts `Authorization: Bearer …` on each request that may
-//! carry it. The token comes from a [`TokenSource`]: one of the
-//! [sources](#which-source) of this crate, or your own. Every copy of a token that this crate makes
-//! is wiped when its last holder is dropped. The README lists the copies that no crate can wipe.
+//! An API wants `Authorization: Bearer …` on each request, and tokens expire, rotate and are revoked while
+//! a program runs. A [`BearerAuthLayer`] puts the token on each request that may carry it, and on no other;
+//! a [`TokenSource`] says which token to use now. Each copy of a token that this crate makes is wiped when
+//! the last holder of the copy is dropped.
 //!
 //! # Start here
 //!
-//! A token that the program has, on each request to one server:
+//! A token from the environment, over https, for one server. The README has the `cargo add` lines.
 //!
-//! ```
-//! use http::{Request, Response, StatusCode};
-//! use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
-//! use tower_bearer::{BearerAuthLayer, BearerToken, StaticToken};
+//! ```ignore
+//! use bytes::Bytes;
+//! use http::Request;
+//! use http_body_util::Empty;
+//! use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt};
+//! use tower_bearer::{BearerAuthLayer, EnvToken};
 //!
-//! # futures::executor::block_on(async {
-//! let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
-//! let mut client = ServiceBuilder::new()
-//!     .layer(BearerAuthLayer::new(StaticToken::new(token)).for_origin("https://api.example.com")?)
-//!     .service(service_fn(send)); // your HTTP client
+//! #[tokio::main]
+//! async fn main() -> Result<(), BoxError> {
+//!     let https = hyper_rustls::HttpsConnectorBuilder::new()
+//!         .with_webpki_roots()
+//!         .https_only()
+//!         .enable_http1()
+//!         .build();
+//!     let auth = BearerAuthLayer::new(EnvToken::new("API_TOKEN")?) // read once, at start-up
+//!         .for_origin("https://api.example.com")?; // and to no other server
+//!     let client = ServiceBuilder::new()
+//!         .layer(auth)
+//!         .service(Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(https));
 //!
-//! let request = Request::get("https://api.example.com/whoami").body(())?;
-//! let response = client.ready().await?.call(request).await?;
-//! assert_eq!(response.status(), StatusCode::OK);
-//! # Ok::<(), BoxError>(())
-//! # }).unwrap();
-//!
-//! async fn send(request: Request<()>) -> Result<Response<()>, BoxError> {
-//!     let authorized = request.headers()["authorization"] == "Bearer 7Fjfp0ZBr1KtDRbnfVdmIw";
-//!     let status = if authorized { 200 } else { 401 };
-//!     Ok(Response::builder().status(status).body(())?)
+//!     let request = Request::get("https://api.example.com/whoami").body(Empty::new())?;
+//!     let response = client.oneshot(request).await?;
+//!     println!("{}", response.status());
+//!     Ok(())
 //! }
 //! ```
 //!
-//! A token that other code replaces while requests are under way:
+//! A token that the program fetches: before it expires, and when a server rejects it. No request waits while
+//! a good token is there, and requests that do wait share one fetch.
 //!
 //! ```
-//! use tower_bearer::{BearerAuthLayer, BearerToken, RotatingToken};
+//! use std::time::Duration;
+//! use http::{Request, Response};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_bearer::{BearerAuthLayer, BearerToken, RefreshingToken};
 //!
-//! let source = RotatingToken::empty(); // requests wait for the first token
-//! let layer = BearerAuthLayer::new(source.clone());
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+//! let source = RefreshingToken::new(fetch);
+//! let client = ServiceBuilder::new()
+//!     .layer(BearerAuthLayer::new(source).for_origin("https://api.example.com")?)
+//!     .service(service_fn(http_client)); // your HTTP client
 //!
-//! // Wherever tokens arrive:
-//! source.rotate(BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?);
-//! # Ok::<(), tower_bearer::InvalidToken>(())
+//! let request = Request::get("https://api.example.com/whoami").body(())?;
+//! let said = client.oneshot(request).await?.into_body();
+//! assert_eq!(said, "Bearer 7Fjfp0ZBr1KtDRbnfVdmIw");
+//! # Ok(()) }
+//!
+//! async fn fetch() -> Result<BearerToken, BoxError> {
+//!     // ask your token endpoint; for OAuth 2.0, `TokenRequest` does (feature `oauth2`)
+//!     let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
+//!     Ok(token.expires_in(Duration::from_secs(3600)))
+//! }
+//!
+//! async fn http_client(request: Request<()>) -> Result<Response<String>, BoxError> {
+//!     Ok(Response::new(request.headers()["authorization"].to_str()?.to_owned()))
+//! }
 //! ```
 //!
 //! # Which source
 //!
 //! | Where the token comes from | Source |
 //! |---|---|
-//! | a text that the program has | [`StaticToken`] |
+//! | a text that the program has | [`BearerToken`], [`StaticToken`] |
 //! | an environment variable, read once at start-up | [`EnvToken`] |
 //! | a file that something else writes and replaces | [`FileToken`] |
 //! | other code, which pushes a new token when it has one | [`RotatingToken`] |
@@ -83,33 +105,70 @@
 //! # On WebAssembly
 //!
 //! For `wasm32-unknown-unknown`, the crate compiles with all features but `reqwest-middleware`, whose futures
-//! have to be `Send`: reqwest's are not there. That target has no clock: `Instant::now` panics, and so does
-//! all that reads it.
+//! have to be `Send`, as reqwest's are not on that target. The target has no clock: `Instant::now` panics, and
+//! so does all that reads the clock.
 //!
 //! * The layer works, with tokens that have no expiry, from [`BearerToken`], [`StaticToken`],
 //!   [`RotatingToken`], [`source_fn`], [`first_of`] and a [`TokenSource`] of your own. The inner service and
-//!   its futures need not be `Send`. The future of a source has to be; one that is not, as those of JavaScript
-//!   are not, goes into a `SendWrapper` of the crate `send_wrapper`.
+//!   its futures need not be `Send`. The future of a source has to be. A future of JavaScript is not: wrap it in
+//!   a `SendWrapper` of the crate `send_wrapper`.
 //! * `expires_in`, `expires_at` and `expires_at_time` panic, and so does [`RefreshingToken`], whatever its
 //!   [`Runtime`]. `TokioRuntime` has no timer there, [`FileToken`] no file and no thread, and [`EnvToken`] no
 //!   variable.
 //!
 //! # Where the token goes
 //!
-//! * Over `http` to anything but `localhost` and loopback addresses a request is refused with
-//!   [`ErrorKind::InsecureTransport`], before the source is asked.
-//! * With [`for_origin`](BearerAuthLayer::for_origin), only that scheme, host and port get the
-//!   token; other requests pass through without it, so a layer above that follows redirects cannot
-//!   take it elsewhere.
+//! * **Plaintext.** A request over `http`, or over a scheme that is not known to be encrypted, is refused with
+//!   [`ErrorKind::InsecureTransport`] before the source is asked, unless its host is `localhost` or a loopback
+//!   address. The layer does not see a proxy: a client that sends requests to `localhost` through a proxy sends
+//!   the token there in plaintext.
+//! * **Origins.** Without [`for_origin`](BearerAuthLayer::for_origin), each https host that the client talks to
+//!   gets the token. With it, only that scheme, host and port. Other requests pass without the token, and an
+//!   event says why.
+//! * **Redirects.** With `for_origin`, a layer above that follows redirects cannot take the token elsewhere. A
+//!   layer below, or a client that follows redirects within itself, copies the header:
+//!   see [`for_origin`](BearerAuthLayer::for_origin).
+//! * **No host.** A request whose URI names no host, for a connection that the caller opened, carries the token
+//!   unless `for_origin` is set.
+//! * **One request.** [`UseToken`] gives a request another token, or none.
 //!
 //! # When a server answers 401
 //!
-//! The response future marks *the token that was sent* as rejected, unless the server's
-//! `WWW-Authenticate` blames something else (RFC 6750 §3.1): [`rejects_token`] is the rule. Sources
-//! look at the mark: so a late 401
-//! for an old token never evicts a newer one. The response is handed on as it is; to have the request
-//! retried with another token, see [`retry_rejected`](BearerAuthLayer::retry_rejected). For gRPC,
-//! whose refusals are HTTP 200, see [`grpc_status`](BearerAuthLayer::grpc_status).
+//! The layer marks *the token that was sent* as rejected, unless the server's `WWW-Authenticate` speaks of
+//! something else: [`rejects_token`] is the rule, and [`rejected_when`](BearerAuthLayer::rejected_when) replaces
+//! it. Sources look at the mark. So a late 401 for an old token never throws a newer token away, and many 401s
+//! cost a single fetch.
+//!
+//! * [`RefreshingToken`] and [`FileToken`] get another token at once, twice; after that, ever more rarely.
+//!   Requests wait for the new token, for 5 seconds at most. If there is none, the rejected token is sent again:
+//!   a spurious 401 must not become an outage.
+//! * [`BearerToken`], [`StaticToken`], [`EnvToken`] and [`RotatingToken`] go on sending their token, since they
+//!   have no other.
+//! * If a server accepts a rejected token after all (2xx, 101 or 304), the mark comes off.
+//!
+//! The caller gets the 401. To have the request sent once more with another token, see
+//! [`retry_rejected`](BearerAuthLayer::retry_rejected). For gRPC, whose refusals are HTTP 200, see
+//! [`grpc_status`](BearerAuthLayer::grpc_status).
+//!
+//! # While a request waits
+//!
+//! A request waits for its token in its response future, so a timeout around the stack covers the wait. The
+//! request holds nothing meanwhile: no permit, no buffer slot, no connection. So a fetch may go through the same
+//! client as the requests, whatever limits that client has. A limit *above* the layer keeps its permit while a
+//! request waits: such a limit bounds how many requests wait, and a fetch must not pass it.
+//!
+//! # What it costs
+//!
+//! With a token at hand, a request costs no allocation, no lock and no clone of the inner service, whatever the
+//! source. [`RefreshingToken`] and [`FileToken`] take a lock about once a second. A request that waits costs an
+//! allocation and two clones of the inner service. The README has counts beside other crates.
+//!
+//! # What is wiped
+//!
+//! The bytes of a token are overwritten before they are freed, when the last holder is dropped: a source, a
+//! request, a retry, a log record. So are the buffers that a token was made from, valid or not: a `String`,
+//! `Box<str>`, `SecretString` or `Zeroizing<String>` that was given by value; what the sources read; and each
+//! secret of a token request. The README lists what no crate can wipe.
 //!
 //! # Events
 //!
@@ -204,8 +263,3 @@ pub use crate::{
     token::{BearerToken, InvalidToken, InvalidTokenKind, TokenText},
     use_token::UseToken,
 };
-
-/// Runs the README's code with the other documentation tests.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct ReadmeDoctests;

@@ -9,6 +9,7 @@
     unreachable_pub
 )]
 
+mod first_example;
 #[cfg(feature = "retry")]
 mod orders;
 mod redirects;
