@@ -88,8 +88,8 @@ impl<T> BearerAuthLayer<T> {
     /// host. tower-http's does, from 0.7 on and if its policy is the default one, for `Authorization`
     /// and `Proxy-Authorization`. That of 0.6, and reqwest, which is built on it, put it back on if
     /// the other host redirects once more within itself. None takes off a header of another
-    /// [name](Self::header_name). The documentation of the layer as a `Middleware` shows a redirect
-    /// policy for reqwest that lets no header leave.
+    /// [name](Self::header_name). The page [With reqwest](crate::guide::reqwest#redirects) has a redirect
+    /// policy that lets no header leave.
     ///
     /// A request whose URI names no scheme and host passes through without a token as well. With the
     /// feature `tracing`, a debug event says of each request without a token why it has none: its host,

@@ -209,6 +209,8 @@ mod clock;
 mod dnanexus;
 mod error;
 mod future;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod layer;
 #[cfg(feature = "oauth2")]
 mod oauth2;

@@ -56,15 +56,8 @@ use crate::{
 /// Any Tower service from `Request<B>`, with `B: From<Bytes>`, to a response with an [`http_body::Body`]. It
 /// is cloned and polled ready for each request. It should not follow redirects: this type answers a redirect
 /// with an error, but a client that follows one within itself sends the credentials wherever the server
-/// says. hyper-util's client follows none. For reqwest, whose client follows them, these are the lines:
-///
-/// ```ignore
-/// let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
-/// let http_client = tower::service_fn(move |request: http::Request<reqwest::Body>| {
-///     let client = client.clone();
-///     async move { client.execute(request.try_into()?).await.map(http::Response::from) }
-/// });
-/// ```
+/// says. hyper-util's client follows none. reqwest's client follows them: [With
+/// reqwest](crate::guide::reqwest#for-a-token-endpoint) has the lines that make it a service without redirects.
 ///
 /// A response of more than 64 KiB is an error. Time is limited by the
 /// [`fetch_timeout`](crate::RefreshingTokenBuilder::fetch_timeout) of the source: this type sets no limit of

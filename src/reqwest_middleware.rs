@@ -18,104 +18,16 @@ use crate::{
     use_token::UseToken,
 };
 
-/// Puts the token on each request that may carry it, under the same settings as in a Tower stack.
+/// Puts the token on each request that may carry it, under the same settings as in a Tower stack, and with
+/// [`retry_rejected`](BearerAuthLayer::retry_rejected) retries rejected requests by itself.
 ///
-/// ```
-/// use reqwest_middleware::{ClientBuilder, reqwest::Client};
-/// use tower_bearer::{BearerAuthLayer, BearerToken, StaticToken};
-///
-/// let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
-/// let auth = BearerAuthLayer::new(StaticToken::new(token)).for_origin("https://api.example.com")?;
-/// let client = ClientBuilder::new(Client::new()).with(auth).build();
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// # Retry
-///
-/// With [`retry_rejected`](BearerAuthLayer::retry_rejected), a request whose token was rejected is
-/// sent once more, if the source has another and the body can be cloned, which a stream cannot. If a
-/// redirect was followed before the rejection, the retry starts from the first URL, and only if the
-/// method is idempotent: a server that redirects a POST may have acted on it.
-///
-/// reqwest does not tell that it followed a redirect which led back to the first URL, as that of a
-/// form may do: if the token is rejected there, **the POST is sent again**. Where that must not
-/// happen, use `Policy::none()`.
+/// reqwest follows redirects below this middleware, and may take the token to another host. The page
+/// [With reqwest](crate::guide::reqwest) has examples, the redirect policy that prevents this, and what
+/// else lies below.
 ///
 /// # Errors
 ///
-/// [`Error`] if the request was not sent, within an error of reqwest-middleware:
-///
-/// ```
-/// use reqwest_middleware::{ClientBuilder, reqwest::Client};
-/// use tower_bearer::{BearerAuthLayer, BearerToken, Error, ErrorKind, StaticToken};
-///
-/// # #[tokio::main]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let auth = BearerAuthLayer::new(StaticToken::new(BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?));
-/// let client = ClientBuilder::new(Client::new()).with(auth).build();
-/// let error = client.get("http://api.example.com").send().await.unwrap_err();
-/// assert_eq!(Error::find(&error).unwrap().kind(), ErrorKind::InsecureTransport);
-/// # Ok(())
-/// # }
-/// ```
-///
-/// # Retries
-///
-/// Put `reqwest-retry` above, which is before: `.with(retry).with(auth)`. Then each try gets the
-/// token of its time, and may be retried once. Below, all tries carry the token of the first, and a
-/// retry has as many tries again.
-///
-/// In neither place does it retry a 401, a request that was refused, or one that the source had no
-/// token for. It takes no streaming body at all. It wraps this crate's error in its own, where
-/// [`Error::find`] finds it.
-///
-/// # What reqwest does below
-///
-/// * A proxy, also one that a variable in the environment names: reqwest sends it a request over
-///   http as it is, even to `localhost`, which this layer takes to stay on the machine. **So the
-///   token crosses the network in plaintext** if the proxy is on another: use `no_proxy()`, or a proxy
-///   for https only.
-/// * A timeout, of the client or of a request, covers each try, and no wait for a token. For that,
-///   put one around the call.
-/// * Default headers of the client are added where a request has none. This layer does not see them,
-///   so with [`keep_existing`](BearerAuthLayer::keep_existing), too, the token is sent instead.
-///
-/// # Redirects
-///
-/// reqwest follows redirects below this middleware, which sees only the last response. So neither
-/// [`for_origin`](BearerAuthLayer::for_origin) nor the refusal of plaintext is asked about a hop.
-/// What becomes of the header is up to reqwest (0.13.5):
-///
-/// | The redirect leads | `Authorization`, `Proxy-Authorization` | another [name](BearerAuthLayer::header_name) |
-/// |---|---|---|
-/// | to the same scheme, host and port | stays on | stays on |
-/// | to another | is taken off | **stays on** |
-/// | from there, within that other one | **is back on** | **stays on** |
-///
-/// So a foreign host gets the token if it redirects once more, and so does everyone on the way if
-/// that is over plaintext. To have no token leave its origin, have no redirect leave it:
-///
-/// ```
-/// use reqwest_middleware::reqwest::{Client, redirect::Policy};
-///
-/// let within_the_origin = Policy::custom(|attempt| {
-///     if attempt.url().origin() == attempt.previous()[0].origin() {
-///         Policy::default().redirect(attempt)
-///     } else {
-///         attempt.stop()
-///     }
-/// });
-/// let client = Client::builder().redirect(within_the_origin).build()?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// A redirect that leads elsewhere is then the response, for a client without a token to follow.
-/// `Policy::none()` does the same for every redirect. `https_only(true)` makes one to plaintext an
-/// error, and lets the token go to other https hosts.
-///
-/// The 401 of another origin marks and retries nothing, and its success takes no mark off. A redirect
-/// that leads away and back arrives without the token. A 401 there is taken for a rejection, and a
-/// success for an acceptance.
+/// [`Error`] if the request was not sent, within an error of reqwest-middleware: [`Error::find`] finds it.
 #[async_trait]
 impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
     async fn handle(

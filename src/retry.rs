@@ -29,36 +29,8 @@ use crate::future::TokenReplaced;
 ///
 /// # Order
 ///
-/// The order of the layers matters. Below the `BearerAuthLayer`, a `Retry` with this policy retries
-/// nothing. The table says what other layers do above the `Retry`, between the `Retry` and the
-/// `BearerAuthLayer`, and below both:
-///
-/// | | above | between | below |
-/// |---|---|---|---|
-/// | `Timeout` | covers both tries | covers each try | covers each try |
-/// | … and the wait for the other token | yes | yes, and what timed out is not retried | no |
-/// | `ConcurrencyLimit` | one place for both tries | a place for each try | a place for each try |
-/// | … while a request waits for a token, its first or another | is taken | is taken | is free |
-/// | … which bounds how many requests wait | yes | yes | no |
-/// | … and lets a fetch through it | **no** | **no** | yes |
-/// | `LoadShed` | sheds no retry | may shed the retry | may shed the retry |
-/// | … while requests wait for a token | sheds nothing for them | sheds nothing for them | sheds nothing for them |
-/// | … when their token comes | sheds none of them | sheds none of them | may shed some of them |
-/// | `Buffer` | serves others during that wait | the same | the same |
-/// | `FollowRedirect` | retries the rejected hop | retries from the first hop | retries from the first hop |
-/// | … the 401 of a foreign host, with `for_origin` | says nothing | says nothing | **marks the token** |
-///
-/// A request that waits for a token holds nothing below the layer, so a fetch may go through every
-/// service below the layer. A limit above the layer is different: the requests that wait for the
-/// fetch take its places. A `LoadShed` above such a limit sheds requests once the limit is full. A
-/// rejected response that the layer holds back keeps its connection until the source has answered.
-///
-/// Put a redirect follower above the `Retry`. Anywhere else, a 401 from the redirect's target makes
-/// `Retry` send the first request again: a POST that the server has acted on is repeated.
-///
-/// In each of these orders, a request is retried at most once. With
-/// [`for_origin`](crate::BearerAuthLayer::for_origin), no token goes to a foreign host, provided
-/// that a redirect follower below the layer [drops the header](crate::BearerAuthLayer::for_origin).
+/// The order of the layers matters: below the `BearerAuthLayer`, a `Retry` with this policy retries nothing.
+/// [Which order in my stack](crate::guide::order) says where other layers go, and what each place does.
 ///
 /// # Bodies
 ///

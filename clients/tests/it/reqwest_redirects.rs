@@ -1,5 +1,5 @@
 //! What becomes of a token when reqwest follows redirects, which it does below the middleware: each
-//! sentence on that in the documentation of `BearerAuthLayer` as a `Middleware` has its test here.
+//! sentence on that in src/guide/reqwest.md has its test here.
 //!
 //! Some of these facts are reqwest's and not this crate's, and some are bad. A test that fails after
 //! an update of reqwest means that the documentation has to change, maybe for the better.
