@@ -13,10 +13,20 @@
 use crate::*;
 
 #[doc = include_str!("guide/order.md")]
+#[cfg_attr(
+    not(feature = "retry"),
+    doc = "",
+    doc = "[`RetryRejected`]: https://docs.rs/tower-bearer/latest/tower_bearer/struct.RetryRejected.html"
+)]
 #[cfg(any(not(doctest), feature = "retry"))]
 pub mod order {}
 
 #[doc = include_str!("guide/reqwest.md")]
+#[cfg_attr(
+    not(feature = "oauth2"),
+    doc = "",
+    doc = "[`TokenRequest`]: https://docs.rs/tower-bearer/latest/tower_bearer/struct.TokenRequest.html"
+)]
 #[cfg(any(
     not(doctest),
     all(feature = "oauth2", feature = "reqwest-middleware", feature = "retry")
