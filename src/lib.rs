@@ -85,7 +85,8 @@
 //!
 //! # Under what
 //!
-//! Any service that takes an [`http::Request`], gives an [`http::Response`] and is `Clone`. The examples and
+//! Any service that takes an `http::Request`, gives an `http::Response` and is `Clone`. [`guide::order`] says
+//! where other layers belong. The examples and
 //! tests are in the repository: those of the package `clients` need `-p tower-bearer-clients`, those of
 //! `stacks`, which take long to build, `-p tower-bearer-stacks`.
 //!
@@ -93,9 +94,9 @@
 //! |---|---|---|
 //! | hyper-util's client, HTTP/1.1 and HTTP/2 | example `http2` | it is `Clone` |
 //! | a connection of hyper, HTTP/1 | [`BearerAuth`](BearerAuth#clone) | `SendRequest` is neither `Clone` nor a Tower service: eight lines make it a service, and a buffer makes that `Clone`. When the connection closes, the buffer fails for good |
-//! | a connection of hyper, HTTP/2 | test `a_bare_http2_connection_of_hyper_takes_the_layer_as_it_is` | `SendRequest` is `Clone`, and `service_fn` makes it a service |
-//! | plain reqwest | example `reqwest_tower` in `clients` | its `Client` is a service of its own `Request`: a `service_fn` of five lines makes it one of [`http::Request`]. It follows redirects below the layer: use `Policy::none()` |
-//! | reqwest-middleware | example `reqwest_middleware` in `clients` | feature `reqwest-middleware`: the layer is a `Middleware` |
+//! | a connection of hyper, HTTP/2 | test `clients::http2` | `SendRequest` is `Clone`, and `service_fn` makes it a service: `a_bare_http2_connection_of_hyper_takes_the_layer_as_it_is` |
+//! | plain reqwest | example `reqwest_tower` in `clients` | its `Client` is a service of its own `Request`: a `service_fn` of five lines makes it a service of `http::Request`. It follows redirects below the layer: use `Policy::none()`. See [`guide::reqwest`] |
+//! | reqwest-middleware | example `reqwest_middleware` in `clients` | feature `reqwest-middleware`: the layer is a `Middleware`. See [`guide::reqwest`] |
 //! | ureq, `reqwest::blocking` and other blocking clients | example `blocking` in `clients` | a source alone: `futures::executor::block_on(source.token())`, or `now_or_never` for one that has its token at hand; [`header_value`](BearerToken::header_value) for the request, [`reject`](BearerToken::reject) on 401. What the layer checks about the target is then yours to check |
 //! | an API client of your own | example `sdk` | `Arc<dyn TokenSource>` and `BoxCloneSyncService` keep parameters out of your types |
 //! | tonic | example `tonic` in `stacks` | [`grpc_status`](BearerAuthLayer::grpc_status) on the layer, `with_origin` for the client |
@@ -168,7 +169,7 @@
 //! The bytes of a token are overwritten before they are freed, when the last holder is dropped: a source, a
 //! request, a retry, a log record. So are the buffers that a token was made from, valid or not: a `String`,
 //! `Box<str>`, `SecretString` or `Zeroizing<String>` that was given by value; what the sources read; and each
-//! secret of a token request. The README lists what no crate can wipe.
+//! secret of a token request. [`guide::wiping`] has the whole list, and what no crate can wipe.
 //!
 //! # Events
 //!
@@ -186,6 +187,13 @@
 //! | debug | … because it is within no origin | `reason`: `OtherHost`, `OtherPort`, `OtherScheme`, `OtherLoopback` (`localhost` is not `127.0.0.1`), `NoHost` (tonic needs `with_origin`) or `NoScheme`; `scheme`, `host`, `port` |
 //! | warn | refused to send the token in plaintext | `scheme`, `host` |
 //! | debug | a server rejected the token | |
+//!
+//! # More
+//!
+//! * [`guide::tests`]: how to test a program that has the layer, with time that the test moves.
+//! * [`guide::migration`]: before and after, from tower-http's layer, a layer of your own, a tonic interceptor,
+//!   reqwest-auth and kube's own authentication.
+//! * [`guide::which_crate`]: which crate when.
 //!
 //! # Features
 //!
