@@ -86,6 +86,10 @@ impl<'a> Answer<'a> {
         self.members.as_ref()?.string(name).ok().flatten()
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.members.as_ref().is_some_and(|it| it.has(name))
+    }
+
     pub(super) fn has_code(&self, codes: &[&str]) -> bool {
         self.member("error")
             .is_some_and(|code| codes.contains(&code.as_str()))
@@ -99,17 +103,13 @@ impl<'a> Answer<'a> {
 
     /// The access token, or an error that does not show `secrets`, what the request had.
     pub(super) fn token(&self, secrets: &[&str]) -> Result<BearerToken, SourceError> {
-        let has_error = self.members.as_ref().is_some_and(|it| it.has("error"));
-        if !self.status.is_success() || has_error {
+        if !self.status.is_success() || self.has("error") {
             return Err(self.refusal(secrets));
         }
         if self.members.is_none() {
             return Err(self.invalid("is not a JSON object"));
         }
-        let token_type = self.member("token_type");
-        // A type that is not there contradicts nothing. Tokens of RFC 8693 that are no access tokens
-        // have the type `N_A`.
-        if token_type.is_some_and(|name| !name.eq_ignore_ascii_case("bearer")) {
+        if !self.is_bearer() {
             return Err(self.invalid("has a token of another type than Bearer"));
         }
         let Some(text) = self.member("access_token") else {
@@ -124,6 +124,15 @@ impl<'a> Answer<'a> {
             Some(lifetime) => token.expires_in(lifetime),
             None => token,
         })
+    }
+
+    /// A type that is not there contradicts nothing, and a type that is no text is another. Tokens of
+    /// RFC 8693 that are no access tokens have the type `N_A`.
+    fn is_bearer(&self) -> bool {
+        !self.has("token_type")
+            || self
+                .member("token_type")
+                .is_some_and(|name| name.eq_ignore_ascii_case("bearer"))
     }
 
     fn invalid(&self, what: &str) -> SourceError {

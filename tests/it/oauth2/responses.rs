@@ -122,6 +122,14 @@ fn a_body_that_is_no_token_response_is_invalid() {
             "{\"access_token\":\"secret\",\"token_type\":\"N_A\"}",
             "another type than Bearer",
         ),
+        (
+            "{\"access_token\":\"secret\",\"token_type\":[\"DPoP\"]}",
+            "another type than Bearer",
+        ),
+        (
+            "{\"access_token\":\"secret\",\"token_type\":\"\\ud800\"}",
+            "another type than Bearer",
+        ),
     ] {
         let error = judge(200, body).unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Invalid, "{body}");
