@@ -52,12 +52,10 @@ where
         .await
         .map_err(|error| failed("the token endpoint cannot be reached", error))?
         .into_parts();
-    let body = match read(body).await {
-        Err(error) if parts.status.is_success() => return Err(error),
-        // The status says enough.
-        body => body.unwrap_or_default(),
-    };
-    let answer = Answer::new(parts.status, &parts.headers, &body);
+    let mut buffer = Zeroizing::new(Vec::with_capacity(MAX_BODY_LEN));
+    let is_read = read(body, &mut buffer).await;
+    // Also if it broke off: what came may be whole, and hold a refresh token that replaces a spent one.
+    let answer = Answer::new(parts.status, &parts.headers, &buffer);
     let mut secrets: Vec<_> = request.secret.iter().map(|text| text.as_str()).collect();
     for (name, value) in &sent {
         match (value, answer.refresh_token()) {
@@ -67,7 +65,11 @@ where
         }
         secrets.push(value.text());
     }
-    let token = answer.token(&secrets);
+    let token = match is_read {
+        Err(error) if parts.status.is_success() => Err(error),
+        // The status of a failure says enough.
+        _ => answer.token(&secrets),
+    };
     for (name, value) in &sent {
         let is_blamed = match *name {
             CLIENT_ASSERTION => answer.has_code(&["invalid_client"]),
@@ -136,11 +138,13 @@ impl TokenRequest {
     }
 }
 
-/// Reads a body into one buffer that does not grow. Each frame counts as a byte at least, so that a body
-/// of endless frames with nothing in them ends as well.
-async fn read(body: impl Body<Error: Into<BoxError>>) -> Result<Zeroizing<Vec<u8>>, SourceError> {
+/// Reads a body into a buffer that has the room, and does not grow. Each frame counts as a byte at least,
+/// so that a body of endless frames with nothing in them ends as well.
+async fn read(
+    body: impl Body<Error: Into<BoxError>>,
+    buffer: &mut Vec<u8>,
+) -> Result<(), SourceError> {
     let mut body = pin!(body);
-    let mut buffer = Zeroizing::new(Vec::with_capacity(MAX_BODY_LEN));
     let mut left = MAX_BODY_LEN;
     while let Some(frame) = poll_fn(|cx| Pin::as_mut(&mut body).poll_frame(cx)).await {
         let frame =
@@ -152,7 +156,7 @@ async fn read(body: impl Body<Error: Into<BoxError>>) -> Result<Zeroizing<Vec<u8
             buffer.put(data);
         }
     }
-    Ok(buffer)
+    Ok(())
 }
 
 fn failed(message: &'static str, error: impl Into<BoxError>) -> SourceError {
