@@ -52,7 +52,8 @@ use crate::future::TokenReplaced;
 /// response that is held back keeps its connection until the source has answered.
 ///
 /// Put a redirect follower above the `Retry`. Anywhere else, a 401 from the redirect's target makes
-/// `Retry` send the first request again: a POST that the server has acted on is repeated.
+/// `Retry` send the first request again: a POST that the server has acted on is repeated. Where requests have
+/// a [`UseToken`](crate::UseToken), [another rule](crate::UseToken#redirects) counts more.
 ///
 /// In each of these orders a request is retried at most once. With
 /// [`for_origin`](crate::BearerAuthLayer::for_origin), no token goes to a foreign host if a redirect
