@@ -3,7 +3,7 @@
 
 mod source_error;
 
-use std::{error::Error as StdError, fmt, io};
+use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 pub use self::source_error::{SourceError, SourceErrorKind};
 
@@ -170,14 +170,23 @@ fn find_in_chain<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static))
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        next = match error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
-            // Its `source()` passes over the error that it was made of.
-            Some(within) => Some(within),
-            None => error.source(),
-        };
+        next = within::<E>(error).or_else(|| error.source());
     }
     None
+}
+
+/// The error that `error` is made of, where its `source()` passes over that error.
+fn within<'a, E: StdError + 'static>(
+    error: &'a (dyn StdError + 'static),
+) -> Option<&'a (dyn StdError + 'static)> {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return error.get_ref().map(|error| error as _);
+    }
+    if let Some(error) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
+        return Some(&**error);
+    }
+    if let Some(error) = error.downcast_ref::<Arc<E>>() {
+        return Some(&**error);
+    }
+    error.downcast_ref::<Box<E>>().map(|error| &**error as _)
 }

@@ -69,7 +69,7 @@ use crate::{
 /// `invalid_target` are [permanent](SourceError::permanent) (RFC 6749 §5.2, RFC 8693 §2.2.2). A 429 or 503
 /// says [when to try again](SourceError::with_retry_after); a date, or nothing on a 429, counts as 30 s. The
 /// message has the server's code and description, cut to 64 and 256 characters, without control characters,
-/// and without the description if that repeats a part of a secret.
+/// and without the description if that repeats a part of a secret, as it is or as it was sent.
 ///
 /// # What is wiped
 ///

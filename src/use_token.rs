@@ -14,7 +14,8 @@ use crate::source::TokenSource;
 /// says what it wants. If a server rejects the token, the layer marks this token, and a retry asks
 /// the request's own source.
 ///
-/// The extension passes through services such as a `BoxCloneService` or a `Buffer`. In a
+/// The extension passes through services such as a `BoxCloneService` or a `Buffer`. A service that makes
+/// new requests may leave the extension out, as [redirect followers](#redirects) do. In a
 /// `reqwest_middleware` stack, add the extension by `with_extension` on the request.
 ///
 /// ```
@@ -30,6 +31,25 @@ use crate::source::TokenSource;
 /// let mut request = Request::get("https://api.example.com/whoami").body(())?;
 /// request.extensions_mut().insert(UseToken::new(tenant));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Redirects
+///
+/// A redirect follower above the layer makes a new request for each hop. That of tower-http 0.7 puts the
+/// extension on the new request as long as no hop has left the origin, and that of tower-http 0.6 never
+/// does. **A hop without the extension goes out with the layer's own token**, and so in another name. A
+/// follower below the layer sends the header of the first request, or none.
+///
+/// So follow the redirects of tenants' requests below the layer, or not at all, or give the layer no token
+/// of its own. Then a hop without the extension is refused:
+///
+/// ```
+/// use tower_bearer::{BearerAuthLayer, BearerToken, SourceError, SourceErrorKind, source_fn};
+///
+/// let layer = BearerAuthLayer::new(source_fn(|| async {
+///     let error = SourceError::new(SourceErrorKind::Absent, "the request says no tenant");
+///     Err::<BearerToken, _>(error)
+/// }));
 /// ```
 ///
 /// # Many tenants

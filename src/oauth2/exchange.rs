@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes};
 use http::{
-    Request, Response,
+    HeaderValue, Request, Response,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body::Body;
@@ -46,19 +46,20 @@ where
     }
     let ready = poll_fn(|cx| http.poll_ready(cx)).await;
     ready.map_err(|error| failed("the token endpoint cannot be asked", error))?;
-    // The form is made at the last moment.
-    let response = http.call(request.to_http(&sent)?);
+    // The header and the form are made at the last moment.
+    let basic = request.basic()?;
+    let response = http.call(request.to_http(&sent, basic.as_ref())?);
     let (parts, body) = response
         .await
         .map_err(|error| failed("the token endpoint cannot be reached", error))?
         .into_parts();
-    let body = match read(body).await {
-        Err(error) if parts.status.is_success() => return Err(error),
-        // The status says enough.
-        body => body.unwrap_or_default(),
-    };
-    let answer = Answer::new(parts.status, &parts.headers, &body);
+    let mut buffer = Zeroizing::new(Vec::with_capacity(MAX_BODY_LEN));
+    let is_read = read(body, &mut buffer).await;
+    // Also if it broke off: what came may be whole, and hold a refresh token that replaces a spent one.
+    let answer = Answer::new(parts.status, &parts.headers, &buffer);
     let mut secrets: Vec<_> = request.secret.iter().map(|text| text.as_str()).collect();
+    let header = basic.as_ref().and_then(|header| header.to_str().ok());
+    secrets.extend(header.and_then(|header| header.strip_prefix(form::BASIC)));
     for (name, value) in &sent {
         match (value, answer.refresh_token()) {
             (Sent::Refresh(rotation, old), Some(new)) => rotation.rotate(old, new).await?,
@@ -67,7 +68,11 @@ where
         }
         secrets.push(value.text());
     }
-    let token = answer.token(&secrets);
+    let token = match is_read {
+        Err(error) if parts.status.is_success() => Err(error),
+        // The status of a failure says enough.
+        _ => answer.token(&secrets),
+    };
     for (name, value) in &sent {
         let is_blamed = match *name {
             CLIENT_ASSERTION => answer.has_code(&["invalid_client"]),
@@ -107,9 +112,17 @@ impl<'a> Sent<'a> {
 }
 
 impl TokenRequest {
+    /// What authenticates a client with a secret that does not go into the form.
+    fn basic(&self) -> Result<Option<HeaderValue>, SourceError> {
+        let id = self.client_id.as_deref().unwrap_or_default();
+        let header = self.secret.as_ref().map(|secret| form::basic(id, secret));
+        Ok(header.transpose()?)
+    }
+
     fn to_http<B: From<Bytes>>(
         &self,
         sent: &[(&str, Sent<'_>)],
+        basic: Option<&HeaderValue>,
     ) -> Result<Request<B>, SourceError> {
         let mut pairs: Vec<_> = sent
             .iter()
@@ -123,11 +136,8 @@ impl TokenRequest {
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         // RFC 6749 §2.3: the client identifies itself once.
-        match &self.secret {
-            Some(secret) => {
-                let header = form::basic(id.unwrap_or_default(), secret)?;
-                request = request.header(AUTHORIZATION, header);
-            }
+        match basic {
+            Some(header) => request = request.header(AUTHORIZATION, header),
             None => pairs.extend(id.map(|id| ("client_id", id))),
         }
         let body = B::from(Bytes::from_owner(form::encode(&pairs)));
@@ -136,11 +146,13 @@ impl TokenRequest {
     }
 }
 
-/// Reads a body into a buffer that does not grow. Each frame counts as a byte at least, so that a body
-/// of endless frames with nothing in them ends as well.
-async fn read(body: impl Body<Error: Into<BoxError>>) -> Result<Zeroizing<Vec<u8>>, SourceError> {
+/// Reads a body into a buffer that has the room, and does not grow. Each frame counts as a byte at least,
+/// so that a body of endless frames with nothing in them ends as well.
+async fn read(
+    body: impl Body<Error: Into<BoxError>>,
+    buffer: &mut Vec<u8>,
+) -> Result<(), SourceError> {
     let mut body = pin!(body);
-    let mut buffer = Zeroizing::new(Vec::with_capacity(MAX_BODY_LEN));
     let mut left = MAX_BODY_LEN;
     while let Some(frame) = poll_fn(|cx| Pin::as_mut(&mut body).poll_frame(cx)).await {
         let frame =
@@ -152,7 +164,7 @@ async fn read(body: impl Body<Error: Into<BoxError>>) -> Result<Zeroizing<Vec<u8
             buffer.put(data);
         }
     }
-    Ok(buffer)
+    Ok(())
 }
 
 fn failed(message: &'static str, error: impl Into<BoxError>) -> SourceError {

@@ -9,6 +9,9 @@ use crate::token::{InvalidToken, secret_header};
 
 type Buffer = Zeroizing<Vec<u8>>;
 
+/// The scheme of RFC 7617.
+pub(super) const BASIC: &str = "Basic ";
+
 /// RFC 6749 appendix B.
 pub(super) fn encode(pairs: &[(&str, &str)]) -> Buffer {
     let most = pairs
@@ -24,6 +27,13 @@ pub(super) fn encode(pairs: &[(&str, &str)]) -> Buffer {
     form
 }
 
+/// A value as it stands in a form.
+pub(super) fn encode_value(value: &str) -> Buffer {
+    let mut encoded = Zeroizing::new(Vec::with_capacity(3 * value.len()));
+    push(&mut encoded, value, "+");
+    encoded
+}
+
 /// RFC 6749 §2.3.1: the name and the secret are encoded as in a form before they are encoded as RFC 7617
 /// says. A space is `%20`, which is as good: some servers, Authlib among them, take a `+` here for itself.
 pub(super) fn basic(id: &str, secret: &str) -> Result<HeaderValue, InvalidToken> {
@@ -33,7 +43,7 @@ pub(super) fn basic(id: &str, secret: &str) -> Result<HeaderValue, InvalidToken>
     // Fails only if there is no room.
     let length = STANDARD.encode_slice(&plain, &mut encoded).unwrap_or(0);
     encoded.truncate(length);
-    secret_header(b"Basic ", &encoded)
+    secret_header(BASIC.as_bytes(), &encoded)
 }
 
 /// At most.

@@ -8,6 +8,7 @@ use http::{
 };
 use secrecy::zeroize::Zeroizing;
 
+use super::form;
 use crate::{
     error::{SourceError, SourceErrorKind},
     secret_json::Object,
@@ -86,6 +87,10 @@ impl<'a> Answer<'a> {
         self.members.as_ref()?.string(name).ok().flatten()
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.members.as_ref().is_some_and(|it| it.has(name))
+    }
+
     pub(super) fn has_code(&self, codes: &[&str]) -> bool {
         self.member("error")
             .is_some_and(|code| codes.contains(&code.as_str()))
@@ -99,17 +104,13 @@ impl<'a> Answer<'a> {
 
     /// The access token, or an error that does not show `secrets`, what the request had.
     pub(super) fn token(&self, secrets: &[&str]) -> Result<BearerToken, SourceError> {
-        let has_error = self.members.as_ref().is_some_and(|it| it.has("error"));
-        if !self.status.is_success() || has_error {
+        if !self.status.is_success() || self.has("error") {
             return Err(self.refusal(secrets));
         }
         if self.members.is_none() {
             return Err(self.invalid("is not a JSON object"));
         }
-        let token_type = self.member("token_type");
-        // A type that is not there contradicts nothing. Tokens of RFC 8693 that are no access tokens
-        // have the type `N_A`.
-        if token_type.is_some_and(|name| !name.eq_ignore_ascii_case("bearer")) {
+        if !self.is_bearer() {
             return Err(self.invalid("has a token of another type than Bearer"));
         }
         let Some(text) = self.member("access_token") else {
@@ -124,6 +125,15 @@ impl<'a> Answer<'a> {
             Some(lifetime) => token.expires_in(lifetime),
             None => token,
         })
+    }
+
+    /// A type that is not there contradicts nothing, and a type that is no text is another. Tokens of
+    /// RFC 8693 that are no access tokens have the type `N_A`.
+    fn is_bearer(&self) -> bool {
+        !self.has("token_type")
+            || self
+                .member("token_type")
+                .is_some_and(|name| name.eq_ignore_ascii_case("bearer"))
     }
 
     fn invalid(&self, what: &str) -> SourceError {
@@ -188,23 +198,31 @@ impl<'a> Answer<'a> {
         let tokens = ["access_token", "refresh_token", "id_token"].map(|name| self.member(name));
         let tokens = tokens.iter().flatten().map(|token| token.as_str());
         let mut secrets = secrets.iter().copied().chain(tokens);
-        (!text.is_empty() && !secrets.any(|secret| repeats(&text, secret)))
-            .then(|| text.to_string())
+        let is_repeated = secrets.any(|secret| {
+            let in_form = form::encode_value(secret);
+            repeats(&text, secret.as_bytes()) || repeats(&text, &in_form)
+        });
+        (!text.is_empty() && !is_repeated).then(|| text.to_string())
     }
 }
 
 /// Not what ends a line, or changes the order in which text is displayed.
 fn is_shown(c: char) -> bool {
     !c.is_control()
-        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        && !matches!(
+            c,
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
-/// Whether a text has eight bytes in a row of a secret, or all of a shorter one.
-fn repeats(text: &str, secret: &str) -> bool {
+/// Whether a text has eight bytes in a row of a secret, or all of a shorter one, in any case: servers
+/// differ in how they write the digits of `%2B`.
+fn repeats(text: &str, secret: &[u8]) -> bool {
     let length = secret.len().min(8);
-    let parts = secret.as_bytes().windows(length.max(1));
+    let parts = secret.windows(length.max(1));
     let mut texts = text.as_bytes().windows(length.max(1));
-    length > 0 && texts.any(|part| parts.clone().any(|secret| secret == part))
+    let is_in_secret = |part| parts.clone().any(|other| other.eq_ignore_ascii_case(part));
+    length > 0 && texts.any(is_in_secret)
 }
 
 /// Zero and less is in the past. More than the clock has is no expiry.

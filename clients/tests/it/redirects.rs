@@ -4,7 +4,10 @@ use std::task::Poll;
 
 use http::{HeaderValue, StatusCode};
 use tower::{Service, ServiceBuilder};
-use tower_bearer::{BearerAuthLayer, BoxError, ErrorKind, StaticToken};
+use tower_bearer::{
+    BearerAuthLayer, BearerToken, BoxError, ErrorKind, SourceError, SourceErrorKind, StaticToken,
+    UseToken, source_fn,
+};
 use tower_http::follow_redirect::{
     FollowRedirectLayer,
     policy::{Limited, Standard},
@@ -37,12 +40,28 @@ fn redirecting() -> Server {
 }
 
 /// Sends one request and drives the redirects.
-fn follow<S>(mut service: S) -> Result<Res, BoxError>
+fn follow<S>(service: S) -> Result<Res, BoxError>
+where
+    S: Service<Req, Response = Res, Error = BoxError>,
+{
+    drive(service, get("https://api.example.com/"))
+}
+
+fn follow_with<S>(service: S, chosen: UseToken) -> Result<Res, BoxError>
+where
+    S: Service<Req, Response = Res, Error = BoxError>,
+{
+    let mut request = get("https://api.example.com/");
+    request.extensions_mut().insert(chosen);
+    drive(service, request)
+}
+
+fn drive<S>(mut service: S, request: Req) -> Result<Res, BoxError>
 where
     S: Service<Req, Response = Res, Error = BoxError>,
 {
     make_ready(&mut service);
-    let mut task = Task::new(service.call(get("https://api.example.com/")));
+    let mut task = Task::new(service.call(request));
     loop {
         let wakes = task.wakes();
         if let Poll::Ready(result) = task.poll() {
@@ -102,4 +121,97 @@ fn a_redirect_to_plaintext_is_refused() {
     .unwrap_err();
     assert_eq!(ours(&error).kind(), ErrorKind::InsecureTransport);
     assert_eq!(server.authorizations(), ["Bearer ours"]);
+}
+
+/// From the API to itself.
+fn redirecting_within() -> Server {
+    Server::answering(|request| {
+        let mut response = Res::default();
+        if request.uri().path() == "/" {
+            *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+            let location = HeaderValue::from_static("/moved");
+            response.headers_mut().insert("location", location);
+        }
+        response
+    })
+}
+
+/// Each with the extension on its first request.
+fn chosen() -> [(UseToken, &'static str); 2] {
+    let tenant = UseToken::new(token("tenant"));
+    [(tenant, "Bearer tenant"), (UseToken::none(), "")]
+}
+
+#[test]
+fn a_redirect_follower_above_takes_what_a_request_says_for_itself_along_within_the_origin_only() {
+    for (chosen, first) in chosen() {
+        let server = redirecting_within();
+        let stack = ServiceBuilder::new()
+            .layer(FollowRedirectLayer::new())
+            .layer(bound());
+        follow_with(stack.service(server.clone()), chosen.clone()).unwrap();
+        assert_eq!(server.authorizations(), [first, first]);
+
+        // Once it has left the origin, the request is one of the layer's own, also when it is back.
+        let server = redirecting();
+        let stack = ServiceBuilder::new()
+            .layer(FollowRedirectLayer::new())
+            .layer(bound());
+        follow_with(stack.service(server.clone()), chosen).unwrap();
+        assert_eq!(server.authorizations(), [first, "", "Bearer ours"]);
+    }
+}
+
+/// It drops all extensions.
+#[test]
+fn an_older_redirect_follower_above_does_not_take_it_along() {
+    for (chosen, first) in chosen() {
+        let server = redirecting_within();
+        let stack = ServiceBuilder::new()
+            .layer(tower_http_06::follow_redirect::FollowRedirectLayer::new())
+            .layer(bound());
+        follow_with(stack.service(server.clone()), chosen).unwrap();
+        assert_eq!(server.authorizations(), [first, "Bearer ours"]);
+    }
+}
+
+#[test]
+fn a_redirect_follower_below_sends_the_token_of_the_request_or_none() {
+    for (chosen, first) in chosen() {
+        let (new, old) = (redirecting_within(), redirecting_within());
+        let stack = ServiceBuilder::new()
+            .layer(bound())
+            .layer(FollowRedirectLayer::new());
+        follow_with(stack.service(new.clone()), chosen.clone()).unwrap();
+        let stack = ServiceBuilder::new()
+            .layer(bound())
+            .layer(tower_http_06::follow_redirect::FollowRedirectLayer::new());
+        follow_with(stack.service(old.clone()), chosen).unwrap();
+        for server in [new, old] {
+            assert_eq!(server.authorizations(), [first, first]);
+        }
+    }
+}
+
+/// What the documentation of `UseToken` says to do.
+#[test]
+fn a_layer_without_a_token_of_its_own_lets_no_request_go_out_in_another_name() {
+    let without = || {
+        let none = || async {
+            Err::<BearerToken, _>(SourceError::new(
+                SourceErrorKind::Absent,
+                "the request says no tenant",
+            ))
+        };
+        BearerAuthLayer::new(source_fn(none))
+    };
+    for (chosen, first) in chosen() {
+        let server = redirecting_within();
+        let stack = ServiceBuilder::new()
+            .layer(tower_http_06::follow_redirect::FollowRedirectLayer::new())
+            .layer(without());
+        let error = follow_with(stack.service(server.clone()), chosen).unwrap_err();
+        assert_eq!(ours(&error).kind(), ErrorKind::NoToken);
+        assert_eq!(server.authorizations(), [first]);
+    }
 }

@@ -65,6 +65,26 @@ fn the_error_of_this_crate_is_found_within_an_io_error() {
     assert_eq!(error.cause::<Error>().unwrap().to_string(), REFUSED);
 }
 
+/// What the standard library makes an error of a shared or boxed error has that error's `source()`.
+#[test]
+fn the_error_of_this_crate_is_found_within_a_shared_or_boxed_error() {
+    let own = || refused().downcast::<Error>().unwrap();
+    let shared: Arc<dyn StdError + Send + Sync> = Arc::from(refused());
+    let errors: [BoxError; 5] = [
+        own(),
+        Box::new(own()),
+        Box::new(Arc::new(*own())),
+        Box::new(shared),
+        Box::new(Wrapped(Box::new(Arc::new(*own())))),
+    ];
+    for error in errors {
+        let found = Error::find(&*error).expect("it is in there");
+        assert_eq!(found.to_string(), REFUSED);
+        let error = SourceError::with_source(SourceErrorKind::Failed, "failed", error);
+        assert_eq!(error.cause::<Error>().unwrap().to_string(), REFUSED);
+    }
+}
+
 #[test]
 fn in_an_error_of_another_crate_nothing_is_found() {
     let os = io::Error::from_raw_os_error(2);

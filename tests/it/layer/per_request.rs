@@ -1,20 +1,24 @@
 //! What a request may say for itself: its own token, no token, or none if there is none.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt;
 use http::{
     HeaderName, HeaderValue, StatusCode,
     header::{AUTHORIZATION, PROXY_AUTHORIZATION},
 };
-use tower::{BoxError, Layer, ServiceExt, util::BoxCloneService};
+use tower::{
+    BoxError, Layer, ServiceExt,
+    limit::ConcurrencyLimit,
+    util::{BoxCloneService, BoxCloneSyncService},
+};
 use tower_bearer::{
-    BearerAuthLayer, ErrorKind, RotatingToken, SourceError, SourceErrorKind, StaticToken,
-    TokenFuture, TokenSource, UseToken,
+    BearerAuthLayer, CallerDriven, ErrorKind, RefreshingToken, RotatingToken, SourceError,
+    SourceErrorKind, StaticToken, TokenFuture, TokenSource, UseToken,
 };
 
 use crate::support::{
-    Asking, Counting, Manual, Req, Server, Task, URL, get, ours, send, status, token, values,
+    Asking, Counting, Manual, Req, Res, Server, Task, URL, get, ours, send, status, token, values,
 };
 
 fn with(chosen: UseToken) -> Req {
@@ -249,4 +253,71 @@ fn a_rotating_source_of_a_tenant_gives_the_token_of_its_time() {
     tenant.rotate(token("second"));
     send(&mut service, with(chosen)).unwrap();
     assert_eq!(server.authorizations(), ["Bearer first", "Bearer second"]);
+}
+
+#[test]
+fn a_fetch_goes_through_the_layers_own_client_if_it_asks_for_no_token() {
+    for chosen in [Some(UseToken::none()), None] {
+        let asks_for_none = chosen.is_some();
+        let server = Server::ok();
+        let client = Arc::new(OnceLock::<BoxCloneSyncService<Req, Res, BoxError>>::new());
+        let within = Arc::clone(&client);
+        let source = RefreshingToken::builder(move || {
+            let client = within.get().unwrap().clone();
+            let mut request = get("https://id.example.com/token");
+            if let Some(chosen) = chosen.clone() {
+                request.extensions_mut().insert(chosen);
+            }
+            async move {
+                client.oneshot(request).await?;
+                Ok::<_, BoxError>(token("fetched"))
+            }
+        })
+        .runtime(CallerDriven::default())
+        .build();
+        let layered = BearerAuthLayer::new(source).layer(ConcurrencyLimit::new(server.clone(), 1));
+        client
+            .set(BoxCloneSyncService::new(layered))
+            .expect("it is set once");
+        let sent = Task::new(client.get().unwrap().clone().oneshot(get(URL))).finish();
+        if asks_for_none {
+            assert_eq!(sent.unwrap().status(), StatusCode::OK);
+            assert_eq!(server.authorizations(), ["", "Bearer fetched"]);
+        } else {
+            let error = sent.unwrap_err();
+            let error = ours(&error).source_error().unwrap();
+            let cause = error.cause::<SourceError>().unwrap();
+            assert_eq!(cause.kind(), SourceErrorKind::Recursive);
+            assert!(server.seen().is_empty());
+        }
+    }
+}
+
+/// One request holds the only place at the server; the second waits for the place with its token.
+#[test]
+fn a_tenants_token_that_is_rejected_while_its_request_waits_for_the_server_is_asked_for_anew() {
+    let (server, held) = Server::held();
+    let layer = BearerAuthLayer::new(StaticToken::new(token("ours")));
+    let service = layer.layer(ConcurrencyLimit::new(server.clone(), 1));
+    let mut first = Task::waiting(service.clone().oneshot(get(URL)));
+    let tenant = RotatingToken::empty();
+    let request = with(UseToken::new(tenant.clone()));
+    // Ready in its turn, so that it waits for its token before it waits for the server.
+    held.answer(Ok(Res::default()));
+    first.finish().unwrap();
+    let mut second = Task::waiting(service.clone().oneshot(request));
+    let mut third = Task::waiting(service.clone().oneshot(get(URL)));
+    let old = token("old");
+    tenant.rotate(old.clone());
+    assert!(second.poll().is_pending(), "the place is taken");
+    old.reject();
+    tenant.rotate(token("new"));
+    held.answer(Ok(Res::default()));
+    third.finish().unwrap();
+    drop(third);
+    assert!(second.poll().is_pending());
+    held.answer(Ok(Res::default()));
+    second.finish().unwrap();
+    let sent = ["Bearer ours", "Bearer ours", "Bearer new"];
+    assert_eq!(server.authorizations(), sent);
 }

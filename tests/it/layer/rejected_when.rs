@@ -1,15 +1,18 @@
 //! The user's own rule for which responses reject the token.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use http::{
-    HeaderName, HeaderValue, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{PROXY_AUTHORIZATION, WWW_AUTHENTICATE},
 };
-use tower::{Layer, ServiceBuilder, util::MapResponseLayer};
+use tower::{Layer, ServiceBuilder, limit::ConcurrencyLimit, util::MapResponseLayer};
 use tower_bearer::{BearerAuthLayer, StaticToken, rejects_token};
 
 use crate::support::{Res, Server, URL, get, marks, send, status, token};
@@ -132,4 +135,32 @@ fn the_rejection_tells_what_the_server_said_also_under_a_rule_of_the_users() {
     let said = ours.rejection().unwrap();
     assert_eq!(said.status(), StatusCode::FORBIDDEN);
     assert_eq!(said.challenges(), [r#"Bearer scope="read""#]);
+}
+
+#[test]
+fn a_rule_that_panics_harms_its_own_request_only() {
+    for retries in [false, true] {
+        let ours = token("ours");
+        let server = Server::answering(|request| {
+            code(if request.uri().path() == "/bad" {
+                500
+            } else {
+                401
+            })
+        });
+        let mut layer = BearerAuthLayer::new(ours.clone()).rejected_when(|status, _, _| {
+            assert_ne!(status, StatusCode::INTERNAL_SERVER_ERROR, "no such rule");
+            rejects_token(status, &HeaderMap::new())
+        });
+        if retries {
+            layer = layer.retry_rejected();
+        }
+        let mut service = layer.layer(ConcurrencyLimit::new(server, 1));
+        let bad = get("https://api.example.com/bad");
+        let sent = AssertUnwindSafe(|| send(&mut service, bad));
+        assert!(catch_unwind(sent).is_err());
+        assert!(!ours.is_rejected());
+        send(&mut service, get(URL)).unwrap();
+        assert!(ours.is_rejected());
+    }
 }

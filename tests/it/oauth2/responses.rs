@@ -122,6 +122,14 @@ fn a_body_that_is_no_token_response_is_invalid() {
             "{\"access_token\":\"secret\",\"token_type\":\"N_A\"}",
             "another type than Bearer",
         ),
+        (
+            "{\"access_token\":\"secret\",\"token_type\":[\"DPoP\"]}",
+            "another type than Bearer",
+        ),
+        (
+            "{\"access_token\":\"secret\",\"token_type\":\"\\ud800\"}",
+            "another type than Bearer",
+        ),
     ] {
         let error = judge(200, body).unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Invalid, "{body}");
@@ -246,7 +254,7 @@ fn what_the_server_says_is_cut_and_cleaned() {
     let error = judge(400, body).unwrap_err().to_string();
     assert_eq!(error.matches('x').count(), 64 + 256);
     let body =
-        r#"{"error":"bad\u001b[31m","error_description":"a\r\nb\u0000\u202ec\u2028d\u0085"}"#;
+        r#"{"error":"bad\u001b[31m","error_description":"a\r\nb\u0000\u202e\u061cc\u2028d\u0085"}"#;
     let error = judge(400, body).unwrap_err().to_string();
     assert!(error.ends_with(": bad[31m (abcd)"), "{error}");
 }
@@ -274,6 +282,37 @@ fn a_description_that_repeats_a_secret_is_left_out() {
     }
     let body = r#"{"access_token":"an-access-token","error":"e","error_description":"not an-access-token"}"#;
     assert!(judge(200, body).unwrap_err().to_string().ends_with(": e"));
+}
+
+#[test]
+fn a_description_that_repeats_a_secret_as_it_was_sent_is_left_out() {
+    let said = |in_body: bool, said: String| {
+        let body = format!(r#"{{"error":"invalid_client","error_description":"{said}"}}"#);
+        let endpoint =
+            TokenEndpoint::new(move |_| crate::support::token_endpoint::answer(401, &body));
+        let mut request = TokenRequest::client_credentials(URL, "id", "p+ss/w=rd&1:2").unwrap();
+        if in_body {
+            request = request.secret_in_body();
+        }
+        let fetched = request.fetch(endpoint.clone()).now_or_never().unwrap();
+        let shown = fetched.unwrap_err().to_string();
+        (shown, endpoint.seen().remove(0))
+    };
+    let (_, sent) = said(false, String::new());
+    let header = sent.headers()["authorization"].to_str().unwrap().to_owned();
+    let encoded = "p%2Bss%2Fw%3Drd%261%3A2".to_owned();
+    for (in_body, leak) in [
+        (false, header),
+        (false, encoded.clone()),
+        (true, format!("client_secret={encoded}")),
+        (true, encoded.to_lowercase()),
+        (true, "P+SS/W=RD&1:2".to_owned()),
+    ] {
+        let (shown, _) = said(in_body, format!("not {leak}"));
+        assert!(shown.ends_with(": invalid_client"), "{shown}");
+    }
+    let (shown, _) = said(false, "Basic authentication failed".to_owned());
+    assert!(shown.ends_with("(Basic authentication failed)"), "{shown}");
 }
 
 proptest! {

@@ -4,14 +4,20 @@ use std::{
     future::{Future, ready},
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{FutureExt, channel::oneshot};
+use http::{Request, Response};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use secrecy::{ExposeSecret, SecretString};
-use tower_bearer::{RefreshingToken, SourceErrorKind, TokenRequest, TokenSource};
+use tower::service_fn;
+use tower_bearer::{BoxError, RefreshingToken, SourceErrorKind, TokenRequest, TokenSource};
 
 use crate::support::{
-    Task,
+    Task, text,
     token_endpoint::{TokenEndpoint, URL, answer},
     virtual_time::VirtualTime,
 };
@@ -114,6 +120,46 @@ fn the_new_refresh_token_is_kept_and_told_before_the_rest_is_judged() {
     }
 }
 
+/// As where a connection is closed without TLS's own farewell.
+#[test]
+fn the_new_refresh_token_is_kept_although_the_answer_breaks_off_after_it() {
+    for (body, expected) in [
+        (
+            r#"{"access_token":"a","refresh_token":"refresh-1"}"#,
+            "refresh-1",
+        ),
+        (
+            r#"{"access_token":"a","refresh_token":"refresh-1""#,
+            "refresh-0",
+        ),
+    ] {
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&sent);
+        let http = service_fn(move |request: Request<Bytes>| {
+            noted.lock().unwrap().push(request.into_body());
+            let frames = [Ok(Frame::data(Bytes::from(body))), Err("no close_notify")];
+            ready(Ok::<_, BoxError>(Response::new(StreamBody::new(
+                futures::stream::iter(frames),
+            ))))
+        });
+        let told = Told::default();
+        let fetch = request().on_rotation(noting(&told, |_| false)).over(http);
+        for _ in 0..2 {
+            let error = now(fetch()).unwrap_err();
+            assert_eq!(error.to_string(), "the token endpoint's answer broke off");
+        }
+        let second = String::from_utf8(sent.lock().unwrap()[1].to_vec()).unwrap();
+        assert!(
+            second.contains(&format!("&refresh_token={expected}&")),
+            "{second}"
+        );
+        assert_eq!(
+            told.lock().unwrap().len(),
+            usize::from(expected == "refresh-1")
+        );
+    }
+}
+
 #[test]
 fn a_refresh_token_in_an_error_response_is_not_taken() {
     let body = r#"{"refresh_token":"refresh-1","error":"invalid_grant"}"#;
@@ -180,7 +226,7 @@ fn a_late_answer_does_not_displace_a_newer_refresh_token() {
     let gate = Arc::new(Mutex::new(Some(gate)));
     let inner = endpoint.clone();
     // The first response is held back, as by a network.
-    let slow = tower::service_fn(move |request| {
+    let slow = service_fn(move |request| {
         let gate = gate.lock().unwrap().take();
         let response = tower::Service::call(&mut inner.clone(), request);
         async move {
@@ -212,4 +258,47 @@ fn neither_a_rejection_nor_a_sign_out_of_the_access_token_loses_the_refresh_toke
     source.invalidate();
     time.block_on(source.token()).unwrap();
     assert_eq!(spent(&endpoint), ["refresh-0", "refresh-1", "refresh-2"]);
+}
+
+#[test]
+fn a_hook_that_panics_or_never_ends_is_told_again_before_the_token_is_spent() {
+    for panics in [true, false] {
+        let endpoint = rotating();
+        let told = Told::default();
+        let noted = noting(&told, |_| false);
+        let times = Arc::clone(&told);
+        let fetch = request()
+            .on_rotation(move |token: SecretString| {
+                let stored = noted(token);
+                let is_first = times.lock().unwrap().len() == 1;
+                async move {
+                    match (is_first, panics) {
+                        (true, true) => panic!("in the hook"),
+                        (true, false) => std::future::pending().await,
+                        _ => stored.await,
+                    }
+                }
+            })
+            .over(endpoint.clone());
+        let time = VirtualTime::new();
+        let source = RefreshingToken::builder(fetch)
+            .runtime(time.clone())
+            .fetch_timeout(Duration::from_secs(7))
+            .build();
+        let mut first = Task::waiting(source.token());
+        time.advance(Duration::from_secs(if panics { 0 } else { 7 }));
+        let expected = if panics {
+            SourceErrorKind::Panicked
+        } else {
+            SourceErrorKind::TimedOut
+        };
+        assert_eq!(first.finish().unwrap_err().kind(), expected);
+        let token = time.block_on(source.refresh_now()).unwrap();
+        assert_eq!(text(&token), "Bearer a2", "panics: {panics}");
+        assert_eq!(
+            *told.lock().unwrap(),
+            ["refresh-1", "refresh-1", "refresh-2"]
+        );
+        assert_eq!(spent(&endpoint), ["refresh-0", "refresh-1"]);
+    }
 }
