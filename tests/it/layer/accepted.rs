@@ -188,6 +188,24 @@ fn a_request_with_a_rejected_token_is_retried_as_any_other() {
     assert!(response.extensions().get::<TokenReplaced>().is_some());
 }
 
+#[test]
+fn a_success_with_a_rejected_token_is_no_reason_to_ask_for_another() {
+    let old = rejected("old");
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let source = Asking(move || {
+        match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => old.clone(),
+            _ => token("new"),
+        }
+        .into()
+    });
+    let mut service = BearerAuthLayer::new(source)
+        .retry_rejected()
+        .layer(Server::ok());
+    let response = send(&mut service, get(URI)).unwrap();
+    assert!(response.extensions().get::<TokenReplaced>().is_none());
+}
+
 /// What such a request needs besides is in a box, so that no other request pays for it.
 #[test]
 fn a_request_with_a_rejected_token_allocates_once_more() {

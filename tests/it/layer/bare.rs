@@ -1,6 +1,6 @@
 //! The token without `Bearer `, for headers such as `PRIVATE-TOKEN`.
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, StatusCode, header::AUTHORIZATION};
 use tower::Layer;
 use tower_bearer::{BearerAuthLayer, StaticToken};
 
@@ -32,6 +32,23 @@ fn a_bare_token_goes_under_authorization_if_no_other_header_is_named() {
     let layer = BearerAuthLayer::new(StaticToken::new(token("glpat"))).bare();
     send(&mut layer.layer(server.clone()), get(URL)).unwrap();
     assert_eq!(server.authorizations(), ["glpat"]);
+}
+
+#[test]
+fn a_bare_token_goes_without_its_scheme_in_whichever_order_the_settings_come() {
+    for header in [PRIVATE_TOKEN, AUTHORIZATION] {
+        for bare_first in [false, true] {
+            let server = Server::ok();
+            let layer = BearerAuthLayer::new(StaticToken::new(token("glpat")));
+            let layer = if bare_first {
+                layer.bare().header_name(header.clone())
+            } else {
+                layer.header_name(header.clone()).bare()
+            };
+            send(&mut layer.layer(server.clone()), get(URL)).unwrap();
+            assert_eq!(values(&server.seen()[0], header.as_str()), ["glpat"]);
+        }
+    }
 }
 
 #[test]

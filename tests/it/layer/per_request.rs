@@ -18,7 +18,8 @@ use tower_bearer::{
 };
 
 use crate::support::{
-    Asking, Counting, Manual, Req, Res, Server, Task, URL, get, ours, send, status, token, values,
+    Asking, Counting, Manual, Req, Res, Respond, Server, Task, URL, allocator::allocations_in, get,
+    make_ready, ours, send, status, token, values,
 };
 
 fn with(chosen: UseToken) -> Req {
@@ -233,6 +234,20 @@ fn a_request_with_a_source_of_its_own_takes_a_mark_off_when_it_succeeds() {
     let mut service = BearerAuthLayer::new(StaticToken::new(token("ours"))).layer(Server::ok());
     send(&mut service, with(UseToken::new(tenant.clone()))).unwrap();
     assert!(!tenant.is_rejected());
+}
+
+#[test]
+fn a_request_with_a_source_of_its_own_allocates_only_if_the_layer_retries() {
+    let allocations = |layer: BearerAuthLayer<StaticToken>| {
+        let mut service = layer.layer(Respond);
+        make_ready(&mut service);
+        let mut request = with(UseToken::new(token("tenant")));
+        request.headers_mut().reserve(1);
+        allocations_in(|| tower::Service::call(&mut service, request)).0
+    };
+    let layer = || BearerAuthLayer::new(StaticToken::new(token("ours")));
+    assert_eq!(allocations(layer()), 0);
+    assert_eq!(allocations(layer().retry_rejected()), 1);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tower_bearer::{
 };
 
 use crate::support::{
-    Asking, Req, Res, Server, Task, get, make_ready, ours,
+    Asking, Counting, Req, Res, Server, Task, get, make_ready, ours,
     retrying::{URL, always_another, old_then_new, takes},
     send, status, token, values,
 };
@@ -270,10 +270,10 @@ fn a_request_that_the_users_rule_calls_rejected_is_retried() {
 fn a_rejected_request_of_a_tenant_is_retried_with_the_tenants_other_token() {
     for waits in [false, true] {
         let server = takes("new");
-        let layer = BearerAuthLayer::new(StaticToken::new(token("ours"))).retry_rejected();
+        let ours = Counting::new(StaticToken::new(token("ours")));
         let mut service = ServiceBuilder::new()
             .layer(RetryLayer::new(RetryRejected::new()))
-            .layer(layer)
+            .layer(BearerAuthLayer::new(ours.clone()).retry_rejected())
             .service(server.clone());
         let source = old_then_new();
         let tenant = Asking(move || {
@@ -289,6 +289,7 @@ fn a_rejected_request_of_a_tenant_is_retried_with_the_tenants_other_token() {
         let response = send(&mut service, request).unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(server.authorizations(), ["Bearer old", "Bearer new"]);
+        assert_eq!(ours.asked(), 0, "the layer's source has no part in it");
     }
 }
 

@@ -1,10 +1,12 @@
 //! Two layers on one stack: a response speaks of the token that was sent, and of no other.
 
 use http::{HeaderName, StatusCode, header::PROXY_AUTHORIZATION};
-use tower::Layer;
-use tower_bearer::{BearerAuthLayer, BearerToken};
+use tower::{Layer, ServiceBuilder};
+use tower_bearer::{BearerAuthLayer, BearerToken, TokenReplaced, UseToken};
 
-use crate::support::{AnyLayer, Server, URL, get, marks, send, status, token, values};
+use crate::support::{
+    AnyLayer, Counting, Req, Server, URL, get, marks, send, status, token, values,
+};
 
 struct Two {
     outer: BearerToken,
@@ -110,6 +112,59 @@ fn two_pairs_of_layers_on_two_headers_mark_the_inner_tokens_only() {
     send(&mut service, get(URL)).unwrap();
     let marked = tokens.map(|token| token.is_rejected());
     assert_eq!(marked, [true, true, false, false]);
+}
+
+#[test]
+fn a_layer_on_another_header_looks_only_at_who_overwrote_that_header() {
+    let key = HeaderName::from_static("x-api-key");
+    let [above, outer, inner] = ["above", "outer", "inner"].map(token);
+    let server = Server::answering(|_| status(StatusCode::UNAUTHORIZED));
+    let inner_layer = BearerAuthLayer::new(inner.clone()).layer(server);
+    let mut service = BearerAuthLayer::new(above.clone()).layer(
+        BearerAuthLayer::new(outer.clone())
+            .header_name(key)
+            .layer(inner_layer),
+    );
+    send(&mut service, get(URL)).unwrap();
+    // The layer above lost its token to the innermost layer, and the layer between lost nothing.
+    let marked = [above, outer, inner].map(|token| token.is_rejected());
+    assert_eq!(marked, [false, true, true]);
+}
+
+#[test]
+fn a_token_that_was_overwritten_is_not_replaced() {
+    let source = Counting::new(token("outer"));
+    let server = Server::answering(|_| status(StatusCode::UNAUTHORIZED));
+    let inner = BearerAuthLayer::new(token("inner")).layer(server);
+    let outer = BearerAuthLayer::new(source.clone()).retry_rejected();
+    let response = send(&mut outer.layer(inner), get(URL)).unwrap();
+    assert!(response.extensions().get::<TokenReplaced>().is_none());
+    assert_eq!(source.asked(), 1);
+}
+
+#[test]
+fn a_requests_own_token_tells_a_layer_above_that_it_overwrote() {
+    for retries in [false, true] {
+        let (outer, tenant) = (token("outer"), token("tenant"));
+        let chosen = UseToken::new(tenant.clone());
+        let server = Server::answering(|_| status(StatusCode::UNAUTHORIZED));
+        let mut inner = BearerAuthLayer::new(token("unused"));
+        if retries {
+            inner = inner.retry_rejected();
+        }
+        let mut service = ServiceBuilder::new()
+            .layer(BearerAuthLayer::new(outer.clone()))
+            .map_request(move |mut request: Req| {
+                request.extensions_mut().insert(chosen.clone());
+                request
+            })
+            .layer(inner)
+            .service(server.clone());
+        send(&mut service, get(URL)).unwrap();
+        assert_eq!(server.authorizations(), ["Bearer tenant"]);
+        let marked = (outer.is_rejected(), tenant.is_rejected());
+        assert_eq!(marked, (false, true), "retries: {retries}");
+    }
 }
 
 #[test]

@@ -8,7 +8,9 @@ use tower_bearer::{
 };
 
 use crate::support::{
-    Asking, text, token,
+    Asking,
+    allocator::allocations_in,
+    text, token,
     token_endpoint::{TokenEndpoint, URL},
     virtual_time::VirtualTime,
 };
@@ -58,6 +60,25 @@ fn the_parts_of_a_basic_header_are_encoded_as_in_a_form() {
     // `a%3Ab%20c:%C3%BC%26%2B%25%7E*-._%3A`, RFC 6749 §2.3.1. Not `+` for the space: Authlib takes a `+` for itself.
     let expected = "Basic YSUzQWIlMjBjOiVDMyVCQyUyNiUyQiUyNSU3RSotLl8lM0E=";
     assert_eq!(headers["authorization"], expected);
+}
+
+/// A buffer that grows allocates once more, and leaves what it held in the old block.
+#[test]
+fn no_buffer_of_a_request_grows_however_much_of_it_is_encoded() {
+    let allocations = |character: &str| {
+        let secret = character.repeat(4);
+        let mut request = TokenRequest::client_credentials(URL, character, secret).unwrap();
+        for _ in 0..100 {
+            request = request.param(character.to_owned(), character);
+        }
+        let endpoint = TokenEndpoint::ok();
+        let (count, fetched) = allocations_in(|| request.fetch(endpoint).now_or_never());
+        fetched.unwrap().unwrap();
+        count
+    };
+    // What is made at first use.
+    allocations("a");
+    assert_eq!(allocations("%"), allocations("a"));
 }
 
 #[test]

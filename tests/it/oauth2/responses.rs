@@ -157,6 +157,18 @@ fn a_web_page_is_named_and_not_shown() {
 }
 
 #[test]
+fn an_answer_of_another_type_is_not_called_a_web_page() {
+    for content_type in ["application/json", "text/plain", "text/htm", "text"] {
+        let headers = [(CONTENT_TYPE.as_str(), content_type)];
+        let error = judge_with(502, &headers, "").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the token endpoint answered 502 Bad Gateway: no OAuth 2.0 error"
+        );
+    }
+}
+
+#[test]
 fn errors_that_stay_are_permanent_on_any_status_but_a_server_s() {
     for (code, permanent) in [
         ("invalid_client", true),
@@ -313,6 +325,23 @@ fn a_description_that_repeats_a_secret_as_it_was_sent_is_left_out() {
     }
     let (shown, _) = said(false, "Basic authentication failed".to_owned());
     assert!(shown.ends_with("(Basic authentication failed)"), "{shown}");
+}
+
+/// Unlike a secret: a user has to read which scope it is.
+#[test]
+fn a_description_that_repeats_a_parameter_is_shown() {
+    let body =
+        r#"{"error":"invalid_scope","error_description":"no accounts.read for erp-production"}"#;
+    let request = TokenRequest::client_credentials(URL, "id", "pa55word").unwrap();
+    let request = request
+        .scope("accounts.read")
+        .param("audience", "erp-production");
+    let fetched = request
+        .fetch(TokenEndpoint::saying(400, body))
+        .now_or_never();
+    let error = fetched.unwrap().unwrap_err().to_string();
+    let said = "invalid_scope (no accounts.read for erp-production)";
+    assert!(error.ends_with(said), "{error}");
 }
 
 proptest! {

@@ -152,6 +152,25 @@ fn what_is_shown_is_what_a_user_looks_for() {
 }
 
 #[test]
+fn a_layer_a_service_and_a_chain_show_their_settings() {
+    let layer = BearerAuthLayer::new(StaticToken::new(token()))
+        .header_name(http::HeaderName::from_static("x-key"))
+        .rejected_when(|_, _, _| false);
+    let service = layer.clone().layer(Respond);
+    for shown in [format!("{layer:?}"), format!("{service:?}")] {
+        assert!(shown.starts_with("BearerAuth"), "{shown}");
+        assert!(shown.contains(r#"header: "x-key""#), "{shown}");
+        assert!(
+            shown.contains("rejected_when: Some(RejectedWhen)"),
+            "{shown}"
+        );
+    }
+    assert!(format!("{service:?}").contains("inner: Respond"));
+    let chain = first_of(StaticToken::new(token())).or(StaticToken::new(token()));
+    assert_eq!(format!("{chain:?}"), "Chain { sources: 2, .. }");
+}
+
+#[test]
 fn the_status_of_a_source_does_not_show_it() {
     let fails = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&fails);

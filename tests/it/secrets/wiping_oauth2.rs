@@ -172,18 +172,18 @@ fn every_grant_leaves_nothing_whatever_the_answer() {
     for (status, template) in ANSWERS {
         let endpoint = Endpoint {
             status,
-            body: fill(template, 'a'),
+            body: fill(template, 'A'),
             piece: 7,
             stops_at: usize::MAX,
         };
-        for (index, request) in requests('a').into_iter().enumerate() {
-            let before = found('a');
+        for (index, request) in requests('A').into_iter().enumerate() {
+            let before = found('A');
             let fetch = request.over(endpoint.clone());
             // Twice, for what the first fetch leaves to the second.
             drop(fetch().now_or_never().unwrap());
             drop(fetch().now_or_never().unwrap());
             drop(fetch);
-            assert_eq!(found('a') - before, 0, "{status} {template} {index}");
+            assert_eq!(found('A') - before, 0, "{status} {template} {index}");
         }
     }
 }
@@ -196,14 +196,14 @@ fn a_response_that_a_program_read_itself_leaves_nothing() {
         if repeats(template) {
             continue;
         }
-        let body = fill(template, 'b');
+        let body = fill(template, 'B');
         let status = StatusCode::from_u16(status).unwrap();
         drop(BearerToken::from_token_response(
             status,
             &http::HeaderMap::new(),
             body.as_bytes(),
         ));
-        assert_eq!(found('b'), 0, "{status} {template}");
+        assert_eq!(found('B'), 0, "{status} {template}");
     }
 }
 
@@ -212,15 +212,15 @@ fn a_fetch_that_is_dropped_at_any_point_leaves_nothing() {
     for stops_at in 0..40 {
         let endpoint = Endpoint {
             status: 200,
-            body: fill(ANSWERS[1].1, 'c'),
+            body: fill(ANSWERS[1].1, 'C'),
             piece: 5,
             stops_at,
         };
-        for (index, request) in requests('c').into_iter().enumerate() {
+        for (index, request) in requests('C').into_iter().enumerate() {
             let mut fetch = Task::new(request.fetch(endpoint.clone()));
             drop(fetch.poll());
             drop(fetch);
-            assert_eq!(found('c'), 0, "point {stops_at}, request {index}");
+            assert_eq!(found('C'), 0, "point {stops_at}, request {index}");
         }
     }
 }
@@ -229,7 +229,7 @@ fn a_fetch_that_is_dropped_at_any_point_leaves_nothing() {
 fn a_fetch_that_is_dropped_in_the_hook_leaves_nothing() {
     let endpoint = Endpoint {
         status: 200,
-        body: fill(ANSWERS[1].1, 'd'),
+        body: fill(ANSWERS[1].1, 'D'),
         piece: 4096,
         stops_at: usize::MAX,
     };
@@ -237,13 +237,13 @@ fn a_fetch_that_is_dropped_in_the_hook_leaves_nothing() {
         let _token = token;
         std::future::pending::<Result<(), Infallible>>().await
     };
-    let request = TokenRequest::refresh_token(URL, "id", secret('d')).unwrap();
+    let request = TokenRequest::refresh_token(URL, "id", secret('D')).unwrap();
     let fetch = request.on_rotation(hook).over(endpoint);
     // The first is dropped after the response, the second before the request.
     drop(Task::waiting(fetch()));
     drop(Task::waiting(fetch()));
     drop(fetch);
-    assert_eq!(found('d'), 0);
+    assert_eq!(found('D'), 0);
 }
 
 #[test]
@@ -253,32 +253,32 @@ fn a_subject_that_is_waited_for_leaves_nothing() {
     let subject = tower_bearer::source_fn(move || token.clone());
     let endpoint = Endpoint {
         status: 200,
-        body: fill(ANSWERS[0].1, 'e'),
+        body: fill(ANSWERS[0].1, 'E'),
         piece: 4096,
         stops_at: usize::MAX,
     };
     let request = TokenRequest::token_exchange(URL, subject).unwrap();
     let fetch = request
         .client_id("id")
-        .client_secret(secret('e'))
+        .client_secret(secret('E'))
         .over(endpoint);
     drop(Task::waiting(fetch()));
     let mut waiting = Task::waiting(fetch());
-    answer.send(BearerToken::new(secret('e')).unwrap()).unwrap();
+    answer.send(BearerToken::new(secret('E')).unwrap()).unwrap();
     waiting.finish().unwrap();
     drop((waiting, fetch));
-    assert_eq!(found('e'), 0);
+    assert_eq!(found('E'), 0);
 }
 
 #[test]
 fn a_request_that_is_refused_or_never_sent_leaves_nothing() {
-    assert!(TokenRequest::client_credentials("http://id.example", "id", secret('f')).is_err());
-    assert!(TokenRequest::refresh_token("", "id", secret('f')).is_err());
-    drop(requests('f'));
+    assert!(TokenRequest::client_credentials("http://id.example", "id", secret('F')).is_err());
+    assert!(TokenRequest::refresh_token("", "id", secret('F')).is_err());
+    drop(requests('F'));
     drop(
-        requests('f')
+        requests('F')
             .pop()
             .map(|request| request.scope("x").clone()),
     );
-    assert_eq!(found('f'), 0);
+    assert_eq!(found('F'), 0);
 }

@@ -266,6 +266,15 @@ fn a_file_of_just_64_kib_is_read() {
     assert_eq!(header(&file.source()).len(), "Bearer ".len() + 65_536);
 }
 
+/// The file is there, may be opened, and gives an error for each read.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_whose_every_read_fails_is_an_error_and_does_not_hang() {
+    let error = FileToken::new("/proc/self/mem").unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Failed);
+    assert!(error.to_string().ends_with("cannot be read"), "{error}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_pipe_in_its_place_is_an_error_and_does_not_hang() {

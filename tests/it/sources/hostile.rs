@@ -21,7 +21,7 @@ use tower_bearer::{
 };
 
 use super::refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script};
-use crate::support::{Task, text, token, virtual_time::VirtualTime};
+use crate::support::{Task, in_child, text, token, virtual_time::VirtualTime};
 
 /// Does as `time` does, but for what a test changes.
 #[derive(Debug)]
@@ -236,33 +236,38 @@ fn a_fetch_that_asks_its_own_source_as_it_is_dropped_gets_an_error_at_once() {
     }
 }
 
+/// In a process of its own: where another test has paused tokio's clock, that clock panics while a
+/// thread ends.
 #[test]
 fn a_source_can_be_asked_while_the_thread_ends() {
-    struct Asks(RefreshingToken, std::sync::mpsc::Sender<bool>);
-    impl Drop for Asks {
-        fn drop(&mut self) {
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                futures::executor::block_on(self.0.token())
-            }));
-            self.1.send(result.is_ok()).unwrap();
+    let test = "sources::hostile::a_source_can_be_asked_while_the_thread_ends";
+    in_child(test, &[], || {
+        struct Asks(RefreshingToken, std::sync::mpsc::Sender<bool>);
+        impl Drop for Asks {
+            fn drop(&mut self) {
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    futures::executor::block_on(self.0.token())
+                }));
+                self.1.send(result.is_ok()).unwrap();
+            }
         }
-    }
-    thread_local! {
-        static LAST: RefCell<Option<Asks>> = const { RefCell::new(None) };
-    }
+        thread_local! {
+            static LAST: RefCell<Option<Asks>> = const { RefCell::new(None) };
+        }
 
-    let source = RefreshingToken::builder(|| async { Ok::<_, BoxError>(token("t")) })
-        .runtime(CallerDriven::new())
-        .build();
-    let (say, said) = std::sync::mpsc::channel();
-    thread::spawn(move || {
-        LAST.with_borrow_mut(|last| *last = Some(Asks(source.clone(), say)));
-        source.refresh_now().now_or_never();
-        source.invalidate();
-    })
-    .join()
-    .unwrap();
-    assert!(said.recv().unwrap(), "it panicked");
+        let source = RefreshingToken::builder(|| async { Ok::<_, BoxError>(token("t")) })
+            .runtime(CallerDriven::new())
+            .build();
+        let (say, said) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            LAST.with_borrow_mut(|last| *last = Some(Asks(source.clone(), say)));
+            source.refresh_now().now_or_never();
+            source.invalidate();
+        })
+        .join()
+        .unwrap();
+        assert!(said.recv().unwrap(), "it panicked");
+    });
 }
 
 #[test]

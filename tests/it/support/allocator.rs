@@ -10,11 +10,11 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-/// What the scan looks for. One more byte, from `a` to `z`, tells whose secret it is, so that tests
-/// that run at the same time do not disturb each other.
+/// What the scan looks for. One more byte, a letter, tells whose secret it is, so that tests that run
+/// at the same time, or one after the other in one process, do not disturb each other.
 pub(crate) const MARK: &str = "sEcReT-pArT-4711-";
 
-static FOUND: [AtomicUsize; 26] = [const { AtomicUsize::new(0) }; 26];
+static FOUND: [AtomicUsize; 52] = [const { AtomicUsize::new(0) }; 52];
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -28,7 +28,7 @@ struct Scanning;
 
 /// How many blocks were freed, anywhere, that held the secret of `owner`.
 pub(crate) fn found(owner: char) -> usize {
-    FOUND[index(owner as u8).expect("an owner from a to z")].load(Ordering::SeqCst)
+    FOUND[index(owner as u8).expect("an owner from a to z or from A to Z")].load(Ordering::SeqCst)
 }
 
 /// How many blocks this thread allocates while `f` runs.
@@ -46,9 +46,11 @@ pub(crate) fn kept_by(f: impl FnOnce()) -> usize {
 }
 
 fn index(owner: u8) -> Option<usize> {
-    owner
-        .is_ascii_lowercase()
-        .then(|| usize::from(owner - b'a'))
+    match owner {
+        b'a'..=b'z' => Some(usize::from(owner - b'a')),
+        b'A'..=b'Z' => Some(usize::from(owner - b'A') + 26),
+        _ => None,
+    }
 }
 
 // SAFETY: every block comes from `System` and goes back to it with the layout it came with.
