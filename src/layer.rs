@@ -62,11 +62,12 @@ impl<T: TokenSource + 'static> BearerAuthLayer<T> {
 }
 
 impl<T: TokenSource + 'static> BearerAuthLayer<T> {
-    /// Prepares rejected requests for one retry with another token. As a reqwest middleware, the layer
-    /// retries them itself.
+    /// Prepares rejected requests for a single retry with another token. As a reqwest middleware, the
+    /// layer retries them itself.
     ///
     /// The layer holds back a response that rejects its token until the source has another token, or has
-    /// failed to get another token. What the layer does with another token depends on the stack:
+    /// failed to get another token. If the source has failed, the caller gets the response as it is. If the
+    /// source has another token, the next step depends on the stack:
     /// * In a Tower stack, the response gets the extension [`TokenReplaced`](crate::TokenReplaced), and a
     ///   retry policy above this layer retries the request: `RetryRejected` (feature `retry`), or a
     ///   policy of your own.
@@ -94,7 +95,7 @@ impl<T> BearerAuthLayer<T> {
     /// shows a redirect policy for reqwest that lets no header leave.
     ///
     /// A request whose URI lacks the scheme or the host passes through without a token as well. With the
-    /// feature `tracing`, a debug event says why a request passes without a token: which of host, port and
+    /// feature `tracing`, a debug event says why a request passes without a token: its host, its port or its
     /// scheme differs from the origin.
     ///
     /// An origin with the scheme `wss` says that your client encrypts `wss`. Without any origin, the layer
