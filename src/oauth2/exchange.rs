@@ -1,4 +1,4 @@
-//! A token request over an HTTP client: asks the sources, sends the form, reads the response, judges it.
+//! Runs a token request over an HTTP client: asks the sources, sends the form, reads and judges the response.
 
 use std::{
     future::poll_fn,
@@ -25,11 +25,11 @@ use crate::{
     token::BearerToken,
 };
 
-/// The longest response that is read.
+/// The longest response that this crate reads, in bytes.
 const MAX_BODY_LEN: usize = 64 * 1024;
-
 /// RFC 7523 §2.2.
 const JWT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+const CANNOT_ASK: &str = "the token endpoint cannot be asked";
 
 pub(super) async fn exchange<S, B, R>(
     request: Arc<TokenRequest>,
@@ -44,17 +44,17 @@ where
     for (name, value) in &request.params {
         sent.push((&**name, Sent::new(value).await?));
     }
-    let ready = poll_fn(|cx| http.poll_ready(cx)).await;
-    ready.map_err(|error| failed("the token endpoint cannot be asked", error))?;
-    // The form is made at the last moment.
-    let response = http.call(request.to_http(&sent)?);
-    let (parts, body) = response
+    poll_fn(|cx| http.poll_ready(cx))
         .await
-        .map_err(|error| failed("the token endpoint cannot be reached", error))?
-        .into_parts();
+        .map_err(|error| failed(CANNOT_ASK, error))?;
+    // The form is made last, so that its secrets exist for as short a time as possible.
+    let response = http.call(request.to_http(&sent)?).await;
+    let response =
+        response.map_err(|error| failed("the token endpoint cannot be reached", error))?;
+    let (parts, body) = response.into_parts();
     let body = match read(body).await {
         Err(error) if parts.status.is_success() => return Err(error),
-        // The status says enough.
+        // Without a readable body, the status of a failure says enough.
         body => body.unwrap_or_default(),
     };
     let answer = Answer::new(parts.status, &parts.headers, &body);
@@ -67,18 +67,17 @@ where
         }
         secrets.push(value.text());
     }
-    let token = answer.token(&secrets);
     for (name, value) in &sent {
-        let is_blamed = match *name {
-            CLIENT_ASSERTION => answer.has_code(&["invalid_client"]),
-            _ => answer.has_code(&["invalid_grant", "invalid_request"]),
+        let blaming: &[_] = match *name {
+            CLIENT_ASSERTION => &["invalid_client"],
+            _ => &["invalid_grant", "invalid_request"],
         };
         match value {
-            Sent::Token(token) if is_blamed => token.reject(),
+            Sent::Token(token) if answer.has_code(blaming) => token.reject(),
             _ => {}
         }
     }
-    token
+    answer.token(&secrets)
 }
 
 /// The value of a parameter in a request.
@@ -130,14 +129,13 @@ impl TokenRequest {
             }
             None => pairs.extend(id.map(|id| ("client_id", id))),
         }
-        let body = B::from(Bytes::from_owner(form::encode(&pairs)));
-        let request = request.body(body);
-        request.map_err(|error| failed("the token endpoint cannot be asked", error))
+        let request = request.body(B::from(Bytes::from_owner(form::encode(&pairs))));
+        request.map_err(|error| failed(CANNOT_ASK, error))
     }
 }
 
-/// Reads a body into a buffer that does not grow. Each frame counts as a byte at least, so that a body
-/// of endless frames with nothing in them ends as well.
+/// Reads a body into a buffer that does not grow. A frame counts as a byte at least, so that this ends
+/// also for a body of endless empty frames.
 async fn read(body: impl Body<Error: Into<BoxError>>) -> Result<Zeroizing<Vec<u8>>, SourceError> {
     let mut body = pin!(body);
     let mut buffer = Zeroizing::new(Vec::with_capacity(MAX_BODY_LEN));
@@ -147,7 +145,10 @@ async fn read(body: impl Body<Error: Into<BoxError>>) -> Result<Zeroizing<Vec<u8
             frame.map_err(|error| failed("the token endpoint's answer broke off", error))?;
         let data = frame.into_data().ok();
         let length = data.as_ref().map_or(0, Buf::remaining);
-        left = left.checked_sub(length.max(1)).ok_or_else(too_long)?;
+        left = left.checked_sub(length.max(1)).ok_or_else(|| {
+            let message = "the token endpoint's answer is over 64 KiB long";
+            SourceError::new(SourceErrorKind::Invalid, message)
+        })?;
         if let Some(data) = data {
             buffer.put(data);
         }
@@ -157,9 +158,4 @@ async fn read(body: impl Body<Error: Into<BoxError>>) -> Result<Zeroizing<Vec<u8
 
 fn failed(message: &'static str, error: impl Into<BoxError>) -> SourceError {
     SourceError::with_source(SourceErrorKind::Failed, message, error)
-}
-
-fn too_long() -> SourceError {
-    let message = "the token endpoint's answer is over 64 KiB long";
-    SourceError::new(SourceErrorKind::Invalid, message)
 }
