@@ -1,5 +1,5 @@
-//! What a response says about the token that was sent: its status and its `WWW-Authenticate` give a
-//! verdict, which marks the token.
+//! Judges by its status and its challenges whether a response rejects the token of its request, and puts
+//! the mark on the token.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -15,18 +15,18 @@ use crate::{
 /// Whether a response of an origin server rejects the token of its request: the rule of a
 /// [`BearerAuthLayer`](crate::BearerAuthLayer) without other settings.
 ///
-/// * 401 rejects the token, unless the Bearer challenges of `WWW-Authenticate` have errors and all of
-///   these speak of something else: `invalid_request`, `insufficient_scope` (RFC 6750 §3.1) or
-///   `insufficient_user_authentication` (RFC 9470 §3). So 401 rejects it also with no challenge, with
-///   an unreadable challenge, and with an error that no RFC has, such as `expired_token`: a wrong mark
-///   costs a fetch, and a missed mark an outage.
-/// * 400 and 403 reject the token if an error is `invalid_token`.
-/// * No other status rejects it.
+/// * A 401 rejects the token, unless the Bearer challenges of `WWW-Authenticate` have errors and all these
+///   errors speak of something else: `invalid_request`, `insufficient_scope` (RFC 6750 §3.1) or
+///   `insufficient_user_authentication` (RFC 9470 §3). So a 401 rejects the token also without a challenge,
+///   with an unreadable challenge, and with an error that no RFC has, such as `expired_token`. A wrong mark
+///   costs a fetch; a missed mark costs an outage.
+/// * A 400 or 403 rejects the token if an error is `invalid_token`.
+/// * No other status rejects the token.
 ///
-/// Challenges may be written otherwise than RFC 9110 §11.6.1 wants: values in single quotes, URLs
-/// without quotes, parameters without commas.
+/// The rule also reads challenges that break RFC 9110 §11.6.1: values in single quotes, URLs without
+/// quotes, parameters without commas.
 ///
-/// A success costs one comparison, and no response an allocation.
+/// A success costs a single comparison. No response costs an allocation.
 ///
 /// ```
 /// use http::{HeaderMap, HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
@@ -46,17 +46,18 @@ pub fn rejects_token(status: StatusCode, headers: &HeaderMap) -> bool {
     Challenger::Origin.rejects_token(status, headers)
 }
 
-/// Whose challenge counts: the origin server's (RFC 9110 §11.6) or a proxy's (§11.7).
+/// The server whose challenge counts: the origin server (RFC 9110 §11.6) or a proxy (§11.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Challenger {
     Origin,
-    /// An origin server that speaks gRPC, and says so over HTTP 200.
+    /// An origin server that speaks gRPC, and so may reject a token over HTTP 200.
     Grpc,
     Proxy,
 }
 
 impl Challenger {
-    /// A proxy answers in HTTP, whatever goes through it.
+    /// The challenger of a token that is sent under `header`. A proxy challenges over HTTP, even if gRPC goes
+    /// through the proxy.
     pub(crate) fn of(header: &HeaderName, grpc_status: bool) -> Self {
         if header == PROXY_AUTHORIZATION {
             Self::Proxy
@@ -67,7 +68,7 @@ impl Challenger {
         }
     }
 
-    /// Marks the token of a request that got a response which rejects the token.
+    /// Marks `token` as rejected by a response with this status and these headers.
     #[cold]
     pub(crate) fn mark(self, token: &BearerToken, status: StatusCode, headers: &HeaderMap) {
         let said = headers.get_all(self.challenges());
@@ -75,7 +76,7 @@ impl Challenger {
         trace::token_rejected();
     }
 
-    /// Takes `mark` off a token that was sent with it, if the response is a success.
+    /// Takes `mark` off `token` if the response is a success. The token had the mark when it was sent.
     #[cold]
     pub(crate) fn accept(
         self,
@@ -91,8 +92,8 @@ impl Challenger {
 
     /// Whether a server that gives this response has accepted the token.
     ///
-    /// A redirect, or an error of the client or the server, may come from somewhere that does not
-    /// look at the token. Over gRPC, the status of a call that was begun comes in trailers, unseen.
+    /// A redirect or an error (3xx, 4xx, 5xx) may come from a server that does not look at the token. Over
+    /// gRPC, the status of a call that has begun comes in trailers, which the layer does not see.
     fn is_success(self, status: StatusCode, headers: &HeaderMap) -> bool {
         let is_success = status.is_success()
             || status == StatusCode::SWITCHING_PROTOCOLS
@@ -101,7 +102,8 @@ impl Challenger {
         is_success && (self != Self::Grpc || is_grpc_ok())
     }
 
-    /// By the default rule. Looks at a success no longer than it takes to see that it is a success.
+    /// Whether a response rejects the token, by the default rule. A success costs a look at the status,
+    /// and under gRPC also at the headers.
     #[inline]
     pub(crate) fn rejects_token(self, status: StatusCode, headers: &HeaderMap) -> bool {
         if status >= StatusCode::BAD_REQUEST {
@@ -115,11 +117,11 @@ impl Challenger {
 
     #[cold]
     fn error_rejects_token(self, status: StatusCode, headers: &HeaderMap) -> bool {
-        let refusal = match self {
+        let unauthorized = match self {
             Self::Origin | Self::Grpc => StatusCode::UNAUTHORIZED,
             Self::Proxy => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
         };
-        if status == refusal {
+        if status == unauthorized {
             self.challenges_blame_token(headers)
         } else if status == StatusCode::BAD_REQUEST || status == StatusCode::FORBIDDEN {
             self.errors(headers).any(|error| error.says(INVALID_TOKEN))
@@ -128,7 +130,7 @@ impl Challenger {
         }
     }
 
-    /// The field that its challenges are in.
+    /// The header field of the challenges.
     fn challenges(self) -> HeaderName {
         match self {
             Self::Origin | Self::Grpc => WWW_AUTHENTICATE,
@@ -136,7 +138,8 @@ impl Challenger {
         }
     }
 
-    /// Whether a refusal is the token's fault, as it is unless all errors say otherwise.
+    /// Whether a response that refuses the request blames the token. It does, unless its challenges have
+    /// errors and all these errors blame something else.
     #[cold]
     fn challenges_blame_token(self, headers: &HeaderMap) -> bool {
         let blames_token =
@@ -155,7 +158,8 @@ impl Challenger {
 /// RFC 6750 §3.1.
 const INVALID_TOKEN: &str = "invalid_token";
 
-/// RFC 6750 §3.1, RFC 9470 §3. Servers make up errors of their own for tokens that have expired.
+/// RFC 6750 §3.1, RFC 9470 §3. An unknown error blames the token: servers invent errors of their own for
+/// expired tokens.
 const BLAMES_SOMETHING_ELSE: [&str; 3] = [
     "invalid_request",
     "insufficient_scope",
@@ -164,7 +168,8 @@ const BLAMES_SOMETHING_ELSE: [&str; 3] = [
 
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// The status of a gRPC response that is nothing but trailers ("Trailers-Only"): they are its headers.
+/// Whether a gRPC response without a body ("Trailers-Only") has the status `UNAUTHENTICATED`. Such a
+/// response has its trailers in its headers.
 fn is_unauthenticated(status: StatusCode, headers: &HeaderMap) -> bool {
     const UNAUTHENTICATED: &[u8] = b"16";
     const GRPC: &[u8] = b"application/grpc";
@@ -172,7 +177,8 @@ fn is_unauthenticated(status: StatusCode, headers: &HeaderMap) -> bool {
     if status != StatusCode::OK {
         return false;
     }
-    // Before the type: most responses have a type, and their status after the body.
+    // The status comes before the type here: most gRPC responses have the type in their headers, but the
+    // status after the body.
     let status = headers.get(&GRPC_STATUS);
     if status.is_none_or(|status| status != UNAUTHENTICATED) {
         return false;

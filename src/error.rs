@@ -1,5 +1,5 @@
-//! Why a request was not sent: [`Error`], which users [find](Error::find) in the [`BoxError`]. And why
-//! a source has no token: [`SourceError`].
+//! [`Error`], why a request was not sent: users [find](Error::find) it in the [`BoxError`]. And
+//! [`SourceError`], why a source has no token.
 
 mod source_error;
 
@@ -12,8 +12,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why this crate did not send a request.
 ///
-/// The inner service's own errors pass through untouched, and a layer above may wrap this one, so look for
-/// it with [`find`](Self::find).
+/// Errors of the inner service pass through unchanged, and a layer above may wrap this error. So look for
+/// this error with [`find`](Self::find).
 pub struct Error {
     cause: Cause,
 }
@@ -36,8 +36,8 @@ pub enum ErrorKind {
     /// The request has as many headers as an `http::HeaderMap` holds (24,576 names), and no room for
     /// the token.
     TooManyHeaders,
-    /// The response future was polled again after it had given the error that stopped the request, or
-    /// a response that was [held back](crate::BearerAuthLayer::retry_rejected).
+    /// The response future was polled again after it had returned an error of this crate, or a response
+    /// that was [held back](crate::BearerAuthLayer::retry_rejected).
     Finished,
 }
 
@@ -67,9 +67,9 @@ impl Error {
 
     /// The error of this crate in `error` or in the chain of its `source()`.
     ///
-    /// So it is found under a buffer, a timeout or the error type of an SDK, and in the errors of
-    /// reqwest-middleware and reqwest-retry. `None` if this crate sent the request, and the HTTP client or
-    /// another layer failed.
+    /// So `find` finds the error under a buffer, a timeout or the error type of an SDK, and in the errors of
+    /// reqwest-middleware and reqwest-retry. `None` means that this crate sent the request, and that the HTTP
+    /// client or another layer failed.
     ///
     /// ```
     /// use tower_bearer::{BoxError, Error, ErrorKind};
@@ -79,8 +79,8 @@ impl Error {
     /// }
     /// ```
     ///
-    /// An error type of your own has to name this one as its `source()`: `#[source]` or `#[from]` of
-    /// thiserror does. `#[error(transparent)]` hides it from every walk along the chain.
+    /// An error type of your own has to return this error as its `source()`, as `#[source]` and `#[from]` of
+    /// thiserror do. `#[error(transparent)]` hides this error from every walk along the chain.
     #[must_use]
     pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         find_in_chain(error)
@@ -97,7 +97,7 @@ impl Error {
         }
     }
 
-    /// The token source's error, if that is what stopped the request.
+    /// The error of the token source, if the source stopped the request.
     #[must_use]
     pub fn source_error(&self) -> Option<&SourceError> {
         match &self.cause {
@@ -124,7 +124,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// What to do about a scheme that is not known to be encrypted.
+/// What the user can do about a scheme that is not known to be encrypted.
 fn remedy(scheme: &str) -> &'static str {
     if scheme.eq_ignore_ascii_case("https") {
         "clients encrypt only what equals `http::uri::Scheme::HTTPS`, which is in lower case"
@@ -141,7 +141,7 @@ impl StdError for Error {
     }
 }
 
-/// Carries the text of `Display`: it is what `main` prints.
+/// Shows the text of `Display`, since `main` prints an error by its `Debug`.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Error");
@@ -154,7 +154,7 @@ impl fmt::Debug for Error {
     }
 }
 
-/// The text of an error in quotes, with nothing escaped.
+/// The text of an error in quotes, without escapes.
 struct Quoted<'a>(&'a dyn fmt::Display);
 
 impl fmt::Debug for Quoted<'_> {

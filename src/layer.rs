@@ -16,8 +16,8 @@ use crate::{
 /// Puts `Authorization: Bearer …` on each request that may carry it, with a token from a
 /// [`TokenSource`].
 ///
-/// By default a request's own `Authorization` header is overwritten, any https host gets the token,
-/// and a request over plaintext http is refused unless its URI names this machine.
+/// By default, the layer overwrites a request's own `Authorization` header, sends the token to any
+/// https host, and refuses a request over plaintext http unless the request's URI names this machine.
 ///
 /// ```
 /// use tower::ServiceBuilder;
@@ -28,7 +28,8 @@ use crate::{
 /// # Ok::<(), tower_bearer::InvalidToken>(())
 /// ```
 ///
-/// Bound to one server, under another header, and only where a request has none of its own:
+/// This layer sends the token to a single server, under another header, and only in requests that lack
+/// this header:
 ///
 /// ```
 /// use http::header::PROXY_AUTHORIZATION;
@@ -49,7 +50,7 @@ pub struct BearerAuthLayer<T> {
 }
 
 impl<T: TokenSource + 'static> BearerAuthLayer<T> {
-    /// Takes tokens from `source`. An `Arc<dyn TokenSource>` is a source, too.
+    /// Makes a layer that takes its tokens from `source`. An `Arc<dyn TokenSource>` is a source as well.
     pub fn new(source: T) -> Self {
         Self {
             source: Arc::new(source),
@@ -61,15 +62,20 @@ impl<T: TokenSource + 'static> BearerAuthLayer<T> {
 }
 
 impl<T: TokenSource + 'static> BearerAuthLayer<T> {
-    /// Has requests retried whose token a server rejected, once, if the source has another.
+    /// Prepares rejected requests for a single retry with another token. As a reqwest middleware, the
+    /// layer retries them itself.
     ///
-    /// A response that rejects its token is then held back until the source has another one or has
-    /// failed to get one. After that
-    /// * in a Tower stack, it gets the extension [`TokenReplaced`](crate::TokenReplaced) if there is
-    ///   another token, and a retry policy above this layer retries the request:
-    ///   `RetryRejected` (feature `retry`), or your own;
-    /// * as a `reqwest_middleware::Middleware` (feature `reqwest-middleware`), this layer retries
-    ///   the request itself, if its body can be cloned.
+    /// The layer holds back a response that rejects its token until the source has another token, or has
+    /// failed to get another token. If the source has failed, the caller gets the response as it is. If the
+    /// source has another token, the next step depends on the stack:
+    /// * In a Tower stack, the response gets the extension [`TokenReplaced`](crate::TokenReplaced), and a
+    ///   retry policy above this layer retries the request: `RetryRejected` (feature `retry`), or a
+    ///   policy of your own.
+    /// * As a `reqwest_middleware::Middleware` (feature `reqwest-middleware`), this layer retries
+    ///   the request itself, if the body of the request can be cloned.
+    ///
+    /// In a Tower stack, this setting alone retries nothing, and neither does a `Retry` below this layer.
+    /// [`guide::order`](crate::guide::order) shows the stack.
     #[must_use]
     pub fn retry_rejected(mut self) -> Self {
         self.replacements = Some(self.source.clone());
@@ -80,24 +86,24 @@ impl<T: TokenSource + 'static> BearerAuthLayer<T> {
 impl<T> BearerAuthLayer<T> {
     /// Sends the token to this origin only. May be called again for more origins.
     ///
-    /// Scheme, host and port must be equal to the request's; a default port may be left out, upper
-    /// and lower case are the same, and a subdomain is another host. All other requests pass
-    /// through without a token, so a layer above that follows redirects cannot take it elsewhere.
+    /// The scheme, host and port of a request must equal the origin's. A default port may be left out,
+    /// upper and lower case are the same, and a subdomain is another host. All other requests pass through
+    /// without a token, so a redirect follower above this layer cannot take the token to another server.
     ///
-    /// One below, or inside the client, copies the header itself, and has to take it off for another
-    /// host. tower-http's does, from 0.7 on and if its policy is the default one, for `Authorization`
-    /// and `Proxy-Authorization`. That of 0.6, and reqwest, which is built on it, put it back on if
-    /// the other host redirects once more within itself. None takes off a header of another
-    /// [name](Self::header_name). The page [With reqwest](crate::guide::reqwest#redirects) has a redirect
-    /// policy that lets no header leave.
+    /// A redirect follower below this layer, or inside the client, copies the header itself, and so has to
+    /// drop the header when the host changes. tower-http 0.7 does, for `Authorization` and
+    /// `Proxy-Authorization`, unless its policy was changed. tower-http 0.6, and reqwest, which uses it, drop
+    /// the header on the first hop but restore it if the other host redirects within itself. Neither drops
+    /// a header of another [name](Self::header_name). The page
+    /// [With reqwest](crate::guide::reqwest#redirects) has a redirect policy that lets no header leave.
     ///
-    /// A request whose URI names no scheme and host passes through without a token as well. With the
-    /// feature `tracing`, a debug event says of each request without a token why it has none: its host,
-    /// its port or its scheme is not the one that was named here.
+    /// A request whose URI lacks the scheme or the host passes through without a token as well. With the
+    /// feature `tracing`, a debug event says why a request passes without a token: its host, its port or its
+    /// scheme differs from the origin.
     ///
-    /// An origin of scheme `wss` says that your client encrypts `wss`. Without that, a request over
-    /// `wss` is refused, since many clients send it in plaintext. A Unix socket is an origin such as
-    /// `unix://2f7661722f72756e2f646f636b65722e736f636b:0`, as hyperlocal writes it.
+    /// An origin with the scheme `wss` says that your client encrypts `wss`. Without any origin, the layer
+    /// refuses a request over `wss`, since many clients send `wss` in plaintext. A Unix socket is an origin
+    /// such as `unix://2f7661722f72756e2f646f636b65722e736f636b:0`, as hyperlocal writes it.
     ///
     /// # Errors
     ///
@@ -115,8 +121,8 @@ impl<T> BearerAuthLayer<T> {
         Ok(self)
     }
 
-    /// As [`for_origin`](Self::for_origin), with the origin of a URI such as the base URL of an API.
-    /// The URI's user name, path and query do not count.
+    /// Like [`for_origin`](Self::for_origin), but takes the origin from a URI, such as the base URL of an
+    /// API. The user name, path and query of the URI do not count.
     ///
     /// # Errors
     ///
@@ -133,11 +139,13 @@ impl<T> BearerAuthLayer<T> {
         Ok(self)
     }
 
-    /// Sends the token over plaintext http to any host, where everyone on the way can read it
-    /// (RFC 6750 §5.3). Without this, only `localhost`, loopback addresses and Unix sockets get it.
+    /// Allows plaintext http to any host, where everyone on the way can read the token (RFC 6750 §5.3).
+    /// Without this setting, the token goes unencrypted only to `localhost`, loopback addresses and Unix
+    /// sockets.
     ///
-    /// With [`for_origin`](Self::for_origin), the token goes to these origins only, as always. So this
-    /// setting with the one origin `http://api.internal` opens that server and no other:
+    /// With [`for_origin`](Self::for_origin), the token still goes to the named origins only. So this
+    /// setting, together with the single origin `http://api.internal`, opens that server and no other
+    /// server:
     ///
     /// ```
     /// # use tower_bearer::{BearerAuthLayer, RotatingToken};
@@ -152,42 +160,44 @@ impl<T> BearerAuthLayer<T> {
         self
     }
 
-    /// Leaves a request alone that has the header already.
+    /// Leaves a request as it is if the request has the header already, as
+    /// `SetRequestHeaderLayer::if_not_present` of tower-http does.
     ///
     /// # Two layers on one header
     ///
-    /// Of two layers that put a token under the same header, the inner layer decides: its token
-    /// replaces the token of the outer layer, and a response then says nothing of the outer layer's
-    /// token. With `keep_existing` on the inner layer, the outer layer decides, and the inner layer
-    /// fills in what is missing.
+    /// If two layers put a token under the same header, the inner layer decides: its token replaces the
+    /// token of the outer layer, and a response then says nothing about the outer layer's token. With
+    /// `keep_existing` on the inner layer, the outer layer decides: the inner layer adds its token only if
+    /// the outer layer has added no token.
     #[must_use]
     pub fn keep_existing(mut self) -> Self {
         self.rules.keep_existing = true;
         self
     }
 
-    /// Sends a request without a token if the source says that it has none: that is, if its error is of
-    /// kind [`Absent`](crate::SourceErrorKind::Absent), such as a variable that is not set. Any other
-    /// error still stops the request.
+    /// Sends a request without a token if the source fails with an error of kind
+    /// [`Absent`](crate::SourceErrorKind::Absent), such as a variable that is not set. Any other error
+    /// still stops the request.
     ///
-    /// For servers that give something to everybody, such as public registries. A response to such a
-    /// request marks nothing.
+    /// This setting is for servers that give something to everybody, such as public registries. The
+    /// response to a request without a token marks no token.
     #[must_use]
     pub fn anonymous_if_absent(mut self) -> Self {
         self.rules.anonymous_if_absent = true;
         self
     }
 
-    /// Replaces the rule for which responses reject the token: by default, a 401 whose challenges do not
-    /// speak of something else ([`rejects_token`](crate::rejects_token)).
+    /// Replaces the rule that says which responses reject the token. The default rule is
+    /// [`rejects_token`](crate::rejects_token): a 401 rejects the token, unless all errors in its challenges
+    /// speak of something else.
     ///
-    /// For servers that say 403, 419 or 498 instead, or that say 401 for another reason, such as Matrix
-    /// when a user has to confirm something again. The rule sees status, headers and extensions of each
-    /// response, also of a success. A service below this layer that reads the body can put into the
-    /// extensions what it found there.
+    /// This setting is for servers that reject a token with 403, 419 or 498, or that say 401 for another
+    /// reason, as Matrix does when a user has to confirm something again. The rule sees the status, the
+    /// headers and the extensions of each response, also of a success. A service below this layer can read
+    /// the body and put what it finds into the extensions.
     ///
-    /// A success that does not reject the token takes a mark off, as without this setting. The rule is
-    /// called once for each response: keep it cheap.
+    /// If the rule does not reject the token, a success takes a mark off, as without this setting. The
+    /// layer calls the rule once for each response: keep the rule cheap.
     ///
     /// ```
     /// use http::StatusCode;
@@ -217,11 +227,11 @@ impl<T> BearerAuthLayer<T> {
         self
     }
 
-    /// Reads responses as gRPC's, too: one with the status `UNAUTHENTICATED` marks the token.
+    /// Also treats the gRPC status `UNAUTHENTICATED` as a rejection of the token.
     ///
-    /// gRPC sends its status in `grpc-status`, over HTTP 200, so without this setting no response of
-    /// a gRPC server marks a token. A server that refuses a call at once sends it in the response's
-    /// headers. This setting costs each response a look at those.
+    /// A gRPC server sends its status in `grpc-status`, over HTTP 200, so without this setting no gRPC
+    /// status marks a token. A server that rejects a call at once sends the status in the headers of the
+    /// response. This setting costs each response a look at the headers.
     ///
     /// ```
     /// # use http::{Request, Response};
@@ -247,10 +257,10 @@ impl<T> BearerAuthLayer<T> {
     ///
     /// # In trailers
     ///
-    /// A status that comes after the body, as that of a stream that breaks off does, passes this
-    /// layer unseen. Mark the token yourself then. Take it before the call, so that a late refusal
-    /// cannot hit a newer one, as it can with
-    /// [`RefreshingToken::invalidate`](crate::RefreshingToken::invalidate):
+    /// This layer does not see a status that comes after the body, for example when a stream breaks off.
+    /// In that case, mark the token yourself. Take the token before the call: then a late status cannot
+    /// mark a newer token. [`RefreshingToken::invalidate`](crate::RefreshingToken::invalidate) can hit a
+    /// newer token.
     ///
     /// ```
     /// # use tower_bearer::{BearerToken, RotatingToken, SourceError, TokenSource};
@@ -268,25 +278,26 @@ impl<T> BearerAuthLayer<T> {
     ///
     /// # With tonic
     ///
-    /// The URI of a request that a tonic client makes names no host: the channel adds it, below this
-    /// layer. Make the client `with_origin`, or else the token goes wherever the channel does, in
-    /// plaintext, too, and with [`for_origin`](Self::for_origin) nowhere.
+    /// A tonic client makes requests whose URI names no host: the channel adds the host below this layer.
+    /// Build the client `with_origin`. Otherwise this layer cannot see where a request goes: it attaches
+    /// the token even on a plaintext channel, and with [`for_origin`](Self::for_origin) it never attaches
+    /// the token.
     ///
-    /// The channel keeps the deadlines as well, those of a request and of an endpoint. So the wait for
-    /// a token is not in them: put Tower's `Timeout` above this layer for that.
+    /// The channel also keeps the deadlines of a request and of an endpoint, so these deadlines do not
+    /// cover the wait for a token. To limit the wait, put Tower's `Timeout` above this layer.
     #[must_use]
     pub fn grpc_status(mut self) -> Self {
         self.rules.grpc_status = true;
         self
     }
 
-    /// Sends the token without `Bearer ` before it, for servers that take it under a
+    /// Sends the token without `Bearer ` before it, for servers that take the token under a
     /// [header](Self::header_name) of their own, such as GitLab's `PRIVATE-TOKEN`, or `X-API-Key`.
     ///
-    /// The value is as sensitive, and wiped like the usual value: it is a part of the same buffer. There
-    /// is no setting for other schemes, such as `Basic` or `token`. Their credentials are no bearer
-    /// tokens (RFC 6750), servers answer them with other challenges, and some need a new value for each
-    /// request.
+    /// The value is marked sensitive and wiped like the usual value, since it is a part of the same buffer.
+    /// There is no setting for other schemes, such as `Basic` or `token`. Credentials of other schemes are
+    /// not bearer tokens (RFC 6750), servers answer them with other challenges, and some schemes need a new
+    /// value for each request.
     ///
     /// ```
     /// use http::HeaderName;
@@ -309,9 +320,11 @@ impl<T> BearerAuthLayer<T> {
     ///
     /// With `Proxy-Authorization`, a 407 with `Proxy-Authenticate` marks the token as rejected
     /// instead of a 401 with `WWW-Authenticate`. The rules for plaintext and for origins still look
-    /// at the request's URI, which does not name the proxy. If a client tunnels its https requests
-    /// through the proxy, their headers go to the server at the other end, and the proxy sees those
-    /// of the `CONNECT` only: the layer then belongs where that is sent, or the server gets the token.
+    /// at the URI of the request, which does not name the proxy.
+    ///
+    /// A client that tunnels https through the proxy sends the headers of its requests to the origin
+    /// server; the proxy sees the headers of the `CONNECT` only. In that case, put the layer where the
+    /// `CONNECT` is sent. Anywhere else, the origin server gets the proxy's token.
     #[must_use]
     pub fn header_name(mut self, name: HeaderName) -> Self {
         self.rules.set_header(name);
@@ -348,7 +361,7 @@ impl<S, T> Layer<S> for BearerAuthLayer<T> {
     }
 }
 
-/// Shares the source: one rejection or fetch is seen by every service that the clones make.
+/// A clone shares the source: every service of every clone sees the same rejections and fetches.
 impl<T> Clone for BearerAuthLayer<T> {
     fn clone(&self) -> Self {
         Self {

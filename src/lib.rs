@@ -1,9 +1,9 @@
 //! Bearer authentication for client-side Tower stacks.
 //!
 //! An API wants `Authorization: Bearer …` on each request, and tokens expire, rotate and are revoked while
-//! a program runs. A [`BearerAuthLayer`] puts the token on each request that may carry it, and on no other;
-//! a [`TokenSource`] says which token to use now. Each copy of a token that this crate makes is wiped when
-//! the last holder of the copy is dropped.
+//! a program runs. A [`BearerAuthLayer`] puts the token on each request that may carry it, and on no other
+//! request. A [`TokenSource`] says which token to use now. Each copy of a token that this crate makes is
+//! wiped when the last holder of the copy is dropped.
 //!
 //! # Start here
 //!
@@ -12,7 +12,7 @@
 //! ```ignore
 //! use bytes::Bytes;
 //! use http::Request;
-//! use http_body_util::Empty;
+//! use http_body_util::Full;
 //! use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 //! use tower::{BoxError, ServiceBuilder, ServiceExt};
 //! use tower_bearer::{BearerAuthLayer, EnvToken};
@@ -28,17 +28,18 @@
 //!         .for_origin("https://api.example.com")?; // and to no other server
 //!     let client = ServiceBuilder::new()
 //!         .layer(auth)
-//!         .service(Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(https));
+//!         .service(Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https));
 //!
-//!     let request = Request::get("https://api.example.com/whoami").body(Empty::new())?;
-//!     let response = client.oneshot(request).await?;
+//!     let request = Request::get("https://api.example.com/whoami").body(Full::default())?;
+//!     let response = client.clone().oneshot(request).await?; // a clone is cheap
 //!     println!("{}", response.status());
 //!     Ok(())
 //! }
 //! ```
 //!
-//! A token that the program fetches: before it expires, and when a server rejects it. No request waits while
-//! a good token is there, and requests that do wait share one fetch.
+//! A token that the program fetches. The source fetches the next token before the token expires, and when
+//! a server rejects the token. No request waits while a good token is there, and requests that do wait share
+//! a single fetch.
 //!
 //! ```
 //! use std::time::Duration;
@@ -80,24 +81,25 @@
 //! | an async function, called for each request | [`source_fn`] |
 //! | an OAuth 2.0 token endpoint | [`RefreshingToken`] over a `TokenRequest` (feature `oauth2`) |
 //! | where the `dx` client of DNAnexus keeps it | `Dnanexus` (feature `dnanexus`) |
-//! | the first of several that has one | [`Chain`], by [`first_of`] |
+//! | several sources, of which the first that is not absent wins | [`Chain`], by [`first_of`] |
 //! | anything else | your own [`TokenSource`] |
 //!
 //! # Under what
 //!
-//! Any service that takes an `http::Request`, gives an `http::Response` and is `Clone`. [`guide::order`] says
-//! where other layers belong. The examples and
-//! tests are in the repository: those of the package `clients` need `-p tower-bearer-clients`, those of
-//! `stacks`, which take long to build, `-p tower-bearer-stacks`.
+//! The layer fits any service that takes an `http::Request`, gives an `http::Response` and is `Clone`.
+//! [`guide::order`] says where other layers belong.
+//! The examples and tests are in the repository. To run an example of the package `clients`, add
+//! `-p tower-bearer-clients`. To run an example of the package `stacks`, which takes long to build, add
+//! `-p tower-bearer-stacks`.
 //!
 //! | Stack | Shown by | To know |
 //! |---|---|---|
 //! | hyper-util's client, HTTP/1.1 and HTTP/2 | example `http2` | it is `Clone` |
-//! | a connection of hyper, HTTP/1 | [`BearerAuth`](BearerAuth#clone) | `SendRequest` is neither `Clone` nor a Tower service: eight lines make it a service, and a buffer makes that `Clone`. When the connection closes, the buffer fails for good |
+//! | a connection of hyper, HTTP/1 | [`BearerAuth`](BearerAuth#clone) | `SendRequest` is neither `Clone` nor a Tower service: eight lines make it a service, and a buffer makes the service `Clone`. When the connection closes, the buffer fails for good |
 //! | a connection of hyper, HTTP/2 | test `clients::http2` | `SendRequest` is `Clone`, and `service_fn` makes it a service: `a_bare_http2_connection_of_hyper_takes_the_layer_as_it_is` |
-//! | plain reqwest | example `reqwest_tower` in `clients` | its `Client` is a service of its own `Request`: a `service_fn` of five lines makes it a service of `http::Request`. It follows redirects below the layer: use `Policy::none()`. See [`guide::reqwest`] |
-//! | reqwest-middleware | example `reqwest_middleware` in `clients` | feature `reqwest-middleware`: the layer is a `Middleware`. See [`guide::reqwest`] |
-//! | ureq, `reqwest::blocking` and other blocking clients | example `blocking` in `clients` | a source alone: `futures::executor::block_on(source.token())`, or `now_or_never` for one that has its token at hand; [`header_value`](BearerToken::header_value) for the request, [`reject`](BearerToken::reject) on 401. What the layer checks about the target is then yours to check |
+//! | plain reqwest | example `reqwest_tower` in `clients` | the `Client` is a service of reqwest's own `Request`: a `service_fn` of five lines makes it a service of `http::Request`. The `Client` follows redirects below the layer: use `Policy::none()`. See [`guide::reqwest`] |
+//! | reqwest-middleware | example `reqwest_middleware` in `clients` | feature `reqwest-middleware`: the layer is a `Middleware` (reqwest-middleware 0.5). See [`guide::reqwest`] |
+//! | ureq, `reqwest::blocking` and other blocking clients | example `blocking` in `clients` | a source without the layer: get the token by `futures::executor::block_on(source.token())`, or by `now_or_never` if the source has its token at hand; put its [`header_value`](BearerToken::header_value) on the request, and call [`reject`](BearerToken::reject) on a 401. Your code has to check where the token goes, since no layer does |
 //! | an API client of your own | example `sdk` | `Arc<dyn TokenSource>` and `BoxCloneSyncService` keep parameters out of your types |
 //! | tonic | example `tonic` in `stacks` | [`grpc_status`](BearerAuthLayer::grpc_status) on the layer, `with_origin` for the client |
 //! | kube | example `kube` in `stacks` | the layer takes the place of `auth_layer`, below `base_uri_layer` |
@@ -105,29 +107,29 @@
 //!
 //! # On WebAssembly
 //!
-//! For `wasm32-unknown-unknown`, the crate compiles with all features but `reqwest-middleware`, whose futures
-//! have to be `Send`, as reqwest's are not on that target. The target has no clock: `Instant::now` panics, and
-//! so does all that reads the clock.
+//! For `wasm32-unknown-unknown`, the crate compiles with all features but `reqwest-middleware`: the future of
+//! a `Middleware` has to be `Send`, and reqwest's futures are not `Send` on that target. The target has no
+//! clock: `Instant::now` panics, and so does everything that reads the clock.
 //!
 //! * The layer works, with tokens that have no expiry, from [`BearerToken`], [`StaticToken`],
 //!   [`RotatingToken`], [`source_fn`], [`first_of`] and a [`TokenSource`] of your own. The inner service and
-//!   its futures need not be `Send`. The future of a source has to be. A future of JavaScript is not: wrap it in
-//!   a `SendWrapper` of the crate `send_wrapper`.
+//!   its futures need not be `Send`. The future of a source has to be `Send`. A future of JavaScript is not
+//!   `Send`: wrap it in a `SendWrapper` of the crate `send_wrapper`.
 //! * `expires_in`, `expires_at` and `expires_at_time` panic, and so does [`RefreshingToken`], whatever its
-//!   [`Runtime`]. `TokioRuntime` has no timer there, [`FileToken`] no file and no thread, and [`EnvToken`] no
-//!   variable.
+//!   [`Runtime`]. `TokioRuntime` has no timer there, [`FileToken`] has no file and no thread, and
+//!   [`EnvToken`] has no variable.
 //!
 //! # Where the token goes
 //!
-//! * **Plaintext.** A request over `http`, or over a scheme that is not known to be encrypted, is refused with
-//!   [`ErrorKind::InsecureTransport`] before the source is asked, unless its host is `localhost` or a loopback
-//!   address. The layer does not see a proxy: a client that sends requests to `localhost` through a proxy sends
-//!   the token there in plaintext.
+//! * **Plaintext.** The layer refuses a request over `http`, or over a scheme that is not known to be
+//!   encrypted, with [`ErrorKind::InsecureTransport`], before it asks the source. A request to `localhost` or
+//!   to a loopback address is not refused. The layer does not see a proxy: a client that sends requests to
+//!   `localhost` through a proxy sends the token to the proxy in plaintext.
 //! * **Origins.** Without [`for_origin`](BearerAuthLayer::for_origin), each https host that the client talks to
-//!   gets the token. With it, only that scheme, host and port. Other requests pass without the token, and an
-//!   event says why.
-//! * **Redirects.** With `for_origin`, a layer above that follows redirects cannot take the token elsewhere. A
-//!   layer below, or a client that follows redirects within itself, copies the header:
+//!   gets the token. With `for_origin`, only the named scheme, host and port get the token. Other requests pass
+//!   without the token, and an event says why.
+//! * **Redirects.** With `for_origin`, a redirect follower above the layer cannot take the token to another
+//!   server. A redirect follower below the layer, or inside the client, copies the header:
 //!   see [`for_origin`](BearerAuthLayer::for_origin).
 //! * **No host.** A request whose URI names no host, for a connection that the caller opened, carries the token
 //!   unless `for_origin` is set.
@@ -135,20 +137,24 @@
 //!
 //! # When a server answers 401
 //!
-//! The layer marks *the token that was sent* as rejected, unless the server's `WWW-Authenticate` speaks of
-//! something else: [`rejects_token`] is the rule, and [`rejected_when`](BearerAuthLayer::rejected_when) replaces
-//! it. Sources look at the mark. So a late 401 for an old token never throws a newer token away, and many 401s
-//! cost a single fetch.
+//! The layer marks *the token that was sent* as rejected, unless all errors in the server's
+//! `WWW-Authenticate` speak of something else: [`rejects_token`] is the rule, and
+//! [`rejected_when`](BearerAuthLayer::rejected_when) replaces the rule. Sources look at the mark. So a late 401
+//! for an old token never throws a newer token away, and many 401s cost a single fetch.
 //!
-//! * [`RefreshingToken`] and [`FileToken`] get another token at once, twice; after that, ever more rarely.
-//!   Requests wait for the new token, for 5 seconds at most. If there is none, the rejected token is sent again:
-//!   a spurious 401 must not become an outage.
+//! * [`RefreshingToken`] and [`FileToken`] replace a rejected token. The first two times, they begin at once;
+//!   after that, at intervals that grow. Requests wait for the new token, for 5 seconds at most. If no new token
+//!   comes, requests carry the rejected token: a spurious 401 must not become an outage.
 //! * [`BearerToken`], [`StaticToken`], [`EnvToken`] and [`RotatingToken`] go on sending their token, since they
-//!   have no other.
-//! * If a server accepts a rejected token after all (2xx, 101 or 304), the mark comes off.
+//!   have no other token.
+//! * If a request was sent with a token that was marked already, and the request succeeds (2xx, 101 or 304),
+//!   the mark comes off.
+//!
+//! A 401 that nobody understands may come from a request that the layer sent without the token, as to
+//! `127.0.0.1` with the origin `localhost`: the [events](#events) say so.
 //!
 //! The caller gets the 401. To have the request sent once more with another token, see
-//! [`retry_rejected`](BearerAuthLayer::retry_rejected). For gRPC, whose refusals are HTTP 200, see
+//! [`retry_rejected`](BearerAuthLayer::retry_rejected). A gRPC server rejects a token over HTTP 200: see
 //! [`grpc_status`](BearerAuthLayer::grpc_status).
 //!
 //! # While a request waits
@@ -156,7 +162,7 @@
 //! A request waits for its token in its response future, so a timeout around the stack covers the wait. The
 //! request holds nothing meanwhile: no permit, no buffer slot, no connection. So a fetch may go through the same
 //! client as the requests, whatever limits that client has. A limit *above* the layer keeps its permit while a
-//! request waits: such a limit bounds how many requests wait, and a fetch must not pass it.
+//! request waits. Such a limit bounds how many requests wait, and a fetch must not go through it.
 //!
 //! # What it costs
 //!
@@ -166,25 +172,26 @@
 //!
 //! # What is wiped
 //!
-//! The bytes of a token are overwritten before they are freed, when the last holder is dropped: a source, a
-//! request, a retry, a log record. So are the buffers that a token was made from, valid or not: a `String`,
-//! `Box<str>`, `SecretString` or `Zeroizing<String>` that was given by value; what the sources read; and each
-//! secret of a token request. [`guide::wiping`] has the whole list, and what no crate can wipe.
+//! When the last holder of a token is dropped, the bytes of the token are overwritten before they are freed. A
+//! holder is a source, a request, a retry or a log record. The crate also wipes each buffer that a token was
+//! made from, even if its text is not a token: a `String`, `Box<str>`, `SecretString` or `Zeroizing<String>`
+//! that was given by value; the text that a source read; and each secret of a token request. [`guide::wiping`] has
+//! the whole list, and what no crate can wipe.
 //!
 //! # Events
 //!
-//! With the feature `tracing`, the target is `tower_bearer`. No event has a token or a URL. A request
-//! whose token is at hand makes no event.
+//! With the feature `tracing`, the crate makes events with the target `tower_bearer`. No event has a token or
+//! a URL. A request that carries a token which was at hand makes no event before the response.
 //!
 //! | Level | Event | Fields |
 //! |---|---|---|
 //! | debug | token fetch started | |
 //! | debug | token fetch succeeded | `lifetime` |
-//! | warn | token fetch failed | `reason`, a [`SourceErrorKind`]; `error`, its text and the texts of its causes |
+//! | warn | token fetch failed | `reason`, a [`SourceErrorKind`]; `error`, the text of the error and of its causes |
 //! | debug | no token, backing off | `reason`, of the last failure; `retry_after` |
 //! | debug | a request waits for a token | |
 //! | debug | a request goes out without the token | `reason`: `KeepExisting`, `UseToken` or `Absent` |
-//! | debug | … because it is within no origin | `reason`: `OtherHost`, `OtherPort`, `OtherScheme`, `OtherLoopback` (`localhost` is not `127.0.0.1`), `NoHost` (tonic needs `with_origin`) or `NoScheme`; `scheme`, `host`, `port` |
+//! | debug | … because no origin contains its URI | `reason`: `OtherHost`, `OtherPort`, `OtherScheme`, `OtherLoopback` (`localhost` is not `127.0.0.1`), `NoHost` (tonic needs `with_origin`) or `NoScheme`; `scheme`, `host`, `port` |
 //! | warn | refused to send the token in plaintext | `scheme`, `host` |
 //! | debug | a server rejected the token | |
 //!
@@ -204,8 +211,8 @@
 //! | `oauth2` | no | `TokenRequest`, a fetch from an OAuth 2.0 token endpoint |
 //! | `retry` | no | `RetryRejected`, a policy for Tower's `Retry` |
 //! | `reqwest-middleware` | no | [`BearerAuthLayer`] as a `reqwest_middleware::Middleware` |
-//! | `test-util` | no | for tests: tokio's clock, which `start_paused` and `advance` govern, is the crate's |
-//! | `tracing` | no | events for fetches, rejections, back-off and refusals, without secrets |
+//! | `test-util` | no | for tests: the crate reads tokio's clock, which `start_paused` and `advance` govern |
+//! | `tracing` | no | events for fetches, rejections, back-off and refused requests, without secrets |
 //!
 //! Without default features the crate depends on no runtime and runs on any executor.
 #![forbid(unsafe_code)]

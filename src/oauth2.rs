@@ -21,9 +21,9 @@ use crate::{
     token::TokenText,
 };
 
-/// A request for an access token to the token endpoint of an OAuth 2.0 server, as a program makes it that
-/// acts without a user at hand. [`over`](Self::over) an HTTP client, it is the fetch function of a
-/// [`RefreshingToken`](crate::RefreshingToken):
+/// A request for an access token to the token endpoint of an OAuth 2.0 server, by a program that acts
+/// without a user at hand. [`over`](Self::over) turns the request and an HTTP client into the fetch function
+/// of a [`RefreshingToken`](crate::RefreshingToken):
 ///
 /// ```
 /// use tower::{BoxError, ServiceBuilder};
@@ -48,43 +48,44 @@ use crate::{
 /// # Ok::<(), tower_bearer::SourceError>(())
 /// ```
 ///
-/// The URL has to be https, or http to `localhost` or a loopback address. A clone shares the refresh token
-/// that a server has rotated, and nothing else.
+/// The URL has to be https, or http to `localhost` or a loopback address. Clones share a refresh token that
+/// the server has rotated, and nothing else.
 ///
 /// # The HTTP client
 ///
-/// Any Tower service from `Request<B>`, with `B: From<Bytes>`, to a response with an [`http_body::Body`]. It
-/// is cloned and polled ready for each request. It should not follow redirects: this type answers a redirect
-/// with an error, but a client that follows one within itself sends the credentials wherever the server
-/// says. hyper-util's client follows none. reqwest's client follows them: [With
-/// reqwest](crate::guide::reqwest#for-a-token-endpoint) has the lines that make it a service without redirects.
+/// The client is any Tower service from `Request<B>`, with `B: From<Bytes>`, to a response with an
+/// [`http_body::Body`]. Each fetch clones the client and polls the clone ready. The client should not follow
+/// redirects: this type answers a redirect with an error, but a client that follows redirects itself sends
+/// the credentials wherever the server says. hyper-util's client follows no redirects. reqwest's client
+/// does: [With reqwest](crate::guide::reqwest#for-a-token-endpoint) has the lines that make it a service
+/// without redirects.
 ///
-/// A response of more than 64 KiB is an error. Time is limited by the
-/// [`fetch_timeout`](crate::RefreshingTokenBuilder::fetch_timeout) of the source: this type sets no limit of
-/// its own.
+/// A response of more than 64 KiB is an error. This type sets no time limit: the
+/// [`fetch_timeout`](crate::RefreshingTokenBuilder::fetch_timeout) of the source is the limit.
 ///
 /// # Errors of the server
 ///
 /// `invalid_client`, `invalid_grant`, `unauthorized_client`, `unsupported_grant_type`, `invalid_scope` and
-/// `invalid_target` are [permanent](SourceError::permanent) (RFC 6749 §5.2, RFC 8693 §2.2.2). A 429 or 503
-/// says [when to try again](SourceError::with_retry_after); a date, or nothing on a 429, counts as 30 s. The
-/// message has the server's code and description, cut to 64 and 256 characters, without control characters,
-/// and without the description if that repeats a part of a secret, as it is or as it was sent.
+/// `invalid_target` are [permanent](SourceError::permanent) (RFC 6749 §5.2, RFC 8693 §2.2.2), unless the
+/// status is 5xx. The `Retry-After` of a 429 or 503 says [when to fetch again](SourceError::with_retry_after).
+/// A `Retry-After` that is a date counts as 30 s, and so does a 429 without `Retry-After`. The message has the
+/// server's code and description, cut to 64 and 256 characters, without control characters. A code or a
+/// description that repeats a part of a secret, as it is or as it was sent, is left out.
 ///
 /// # What is wiped
 ///
-/// Client secrets, refresh tokens, the form, and the buffer that the response is collected in. The HTTP
-/// client's own buffers are not, which hold what it wrote and what it read.
+/// This type wipes client secrets, refresh tokens, the form, and the buffer that collects the response. It
+/// cannot wipe the buffers of the HTTP client, which hold what the client wrote and read.
 ///
 /// # Not here
 ///
-/// Discovery, flows with a user and a browser, PKCE, `DPoP` and signing: the crates `huskarl` and `oauth2`
-/// have them, and their result can be what the function of a `RefreshingToken` returns.
+/// This type has no discovery, no flows with a user and a browser, no PKCE, no `DPoP` and no signing. The
+/// crates `huskarl` and `oauth2` have them: call these crates in the fetch function of a `RefreshingToken`.
 #[derive(Clone)]
 pub struct TokenRequest {
     url: Uri,
     client_id: Option<String>,
-    /// For the header. A secret in the form is a parameter.
+    /// The client's secret for the Basic header. A secret for the form is in `params`.
     secret: Option<Zeroizing<String>>,
     /// In the order in which they are sent.
     params: Vec<(Cow<'static, str>, Value)>,
@@ -104,14 +105,15 @@ const CLIENT_ASSERTION: &str = "client_assertion";
 const CLIENT_SECRET: &str = "client_secret";
 
 impl TokenRequest {
-    /// The client's own token (client credentials grant, RFC 6749 §4.4), for a client with a secret, which
+    /// The client's own token (client credentials grant, RFC 6749 §4.4), for a client with a secret. The secret
     /// goes into a Basic `Authorization` header unless [`secret_in_body`](Self::secret_in_body) is called.
     ///
     /// A secret given by value is wiped, as by [`BearerToken::new`](crate::BearerToken::new).
     ///
     /// # Errors
     ///
-    /// [`SourceErrorKind::Invalid`] if `url` is not the https URL of an endpoint; so for each grant.
+    /// [`SourceErrorKind::Invalid`] if `url` is not a URL, has no host, has a fragment or a user before the
+    /// host, or is neither https nor http to this machine.
     pub fn client_credentials(
         url: &str,
         client_id: &str,
@@ -122,7 +124,7 @@ impl TokenRequest {
     }
 
     /// The client's own token, for a client that authenticates by an assertion (RFC 7523 §2.2) from any
-    /// source. With a [`FileToken`](crate::FileToken), that is workload identity on Kubernetes.
+    /// source. With a [`FileToken`](crate::FileToken), this is workload identity on Kubernetes.
     ///
     /// # Errors
     ///
@@ -136,13 +138,13 @@ impl TokenRequest {
         Ok(request.client_assertion(assertion))
     }
 
-    /// A token for a refresh token (RFC 6749 §6), by a public client. A client with a secret adds
+    /// A token for a refresh token (RFC 6749 §6), for a public client. A client with a secret adds
     /// [`client_secret`](Self::client_secret).
     ///
-    /// If the server rotates the refresh token, the new refresh token takes the place of the old in this
-    /// request and in its clones. Give one source the request, and share that source: two sources would
-    /// spend the same refresh token twice. A fetch that is cut off by the source's time limit may lose the new
-    /// refresh token on its way: leave the limit longer than the endpoint ever takes.
+    /// If the server rotates the refresh token, the new refresh token takes the place of the old refresh token
+    /// in this request and in its clones. Give the request to a single source, and share that source: two
+    /// sources would spend the same refresh token twice. If the source's time limit cuts off a fetch, the new
+    /// refresh token may be lost on its way: set the limit longer than the endpoint ever takes.
     ///
     /// # Errors
     ///
@@ -157,11 +159,11 @@ impl TokenRequest {
         Ok(request.with("refresh_token", Value::Refresh(rotation)))
     }
 
-    /// A token in exchange for another token (RFC 8693), which is an access token unless
+    /// A token in exchange for another token, the subject (RFC 8693). The subject is an access token unless
     /// [`subject_token_type`](Self::subject_token_type) is called.
     ///
-    /// The subject is asked for anew for each fetch, and marked as rejected if the server says
-    /// `invalid_grant` or `invalid_request`, so that the subject's source can get another.
+    /// Each fetch asks `subject` for a token. If the server says `invalid_grant` or `invalid_request`, the
+    /// fetch marks the subject's token as rejected, so that `subject` can get another token.
     ///
     /// # Errors
     ///
@@ -175,8 +177,8 @@ impl TokenRequest {
         Ok(request.subject_token_type(ACCESS_TOKEN))
     }
 
-    /// A token for a JWT (RFC 7523 §2.1), which is asked for and marked as the subject of
-    /// [`token_exchange`](Self::token_exchange) is.
+    /// A token in exchange for a JWT (RFC 7523 §2.1). Each fetch asks `assertion` for the JWT. If the server
+    /// says `invalid_grant` or `invalid_request`, the fetch marks the JWT as rejected.
     ///
     /// # Errors
     ///
@@ -199,7 +201,8 @@ impl TokenRequest {
         Ok(request.param("grant_type", grant))
     }
 
-    /// Names the client, where the grant does not yet. Alone, it makes a public client.
+    /// Names the client, for a grant that does not name the client yet. A client without a secret and
+    /// without an assertion is a public client.
     #[must_use]
     pub fn client_id(mut self, id: &str) -> Self {
         self.client_id = Some(id.to_owned());
@@ -222,8 +225,8 @@ impl TokenRequest {
         }
     }
 
-    /// Authenticates the client by a JWT (RFC 7523 §2.2) from any source, which is asked for each fetch.
-    /// The JWT is marked as rejected if the server says `invalid_client`.
+    /// Authenticates the client by a JWT (RFC 7523 §2.2) from any source. Each fetch asks `assertion` for
+    /// the JWT. If the server says `invalid_client`, the fetch marks the JWT as rejected.
     #[must_use]
     pub fn client_assertion(mut self, assertion: impl TokenSource + 'static) -> Self {
         self.secret = None;
@@ -231,13 +234,13 @@ impl TokenRequest {
         request.with(CLIENT_ASSERTION, Value::Token(Arc::new(assertion)))
     }
 
-    /// The scope to ask for, words with spaces between them (RFC 6749 §3.3). Replaces an earlier one.
+    /// Sets the scope to ask for: words with spaces between them (RFC 6749 §3.3). Replaces an earlier scope.
     #[must_use]
     pub fn scope(self, scope: &str) -> Self {
         self.without("scope").param("scope", scope)
     }
 
-    /// What the subject of a [`token_exchange`](Self::token_exchange) is, such as
+    /// Sets the type of the subject of a [`token_exchange`](Self::token_exchange), such as
     /// `urn:ietf:params:oauth:token-type:jwt` (RFC 8693 §3).
     #[must_use]
     pub fn subject_token_type(self, uri: &str) -> Self {
@@ -245,14 +248,14 @@ impl TokenRequest {
         request.param("subject_token_type", uri)
     }
 
-    /// A resource that the token is for (RFC 8707). May be called again for more.
+    /// Adds a resource that the token is for (RFC 8707). May be called again for more resources.
     #[must_use]
     pub fn resource(self, uri: &str) -> Self {
         self.param("resource", uri)
     }
 
-    /// Any other parameter, such as `audience`. May be called again with the same name. The value is wiped,
-    /// but not looked for in what the server says.
+    /// Adds any other parameter, such as `audience`. May be called again with the same name. The value is
+    /// wiped. An error may show the value, if the server repeats the value in its code or its description.
     #[must_use]
     pub fn param(self, name: impl Into<Cow<'static, str>>, value: impl TokenText) -> Self {
         self.with(name, Value::Text(copy(value)))
@@ -268,9 +271,11 @@ impl TokenRequest {
         self
     }
 
-    /// Has a new refresh token stored, where the server rotates it: `hook` gets the token before anything
-    /// else in the response is judged. If it fails, so does the fetch; the request keeps the new token,
-    /// since the old is spent, and the next fetch begins with another call of the hook.
+    /// Calls `hook` with the new refresh token when the server rotates the refresh token, so that `hook` can
+    /// store the new refresh token. The fetch does this before it judges anything else in the response.
+    ///
+    /// If the hook fails, the fetch fails. The request keeps the new refresh token, since the old refresh
+    /// token is spent, and the next fetch begins with another call of the hook.
     #[must_use]
     pub fn on_rotation<F, Fut, E>(mut self, hook: F) -> Self
     where
@@ -278,7 +283,10 @@ impl TokenRequest {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let hook = rotation::hook(hook);
+        let hook: rotation::Hook = Arc::new(move |token| {
+            let stored = hook(token);
+            Box::pin(async move { stored.await.map_err(Into::into) })
+        });
         for (_, value) in &mut self.params {
             if let Value::Refresh(rotation) = value {
                 rotation.hook = Some(Arc::clone(&hook));
@@ -287,7 +295,7 @@ impl TokenRequest {
         self
     }
 
-    /// The fetch function of a [`RefreshingToken`](crate::RefreshingToken), or of a
+    /// Makes the fetch function of a [`RefreshingToken`](crate::RefreshingToken), or of a
     /// [`source_fn`](crate::source_fn) that fetches for each request.
     pub fn over<S, B, R>(self, http: S) -> impl Fn() -> TokenFuture + Clone + Send + 'static
     where
@@ -300,8 +308,8 @@ impl TokenRequest {
         move || TokenFuture::boxed(exchange::exchange(Arc::clone(&request), http.clone()))
     }
 
-    /// Fetches once, for a function that changes the request from one fetch to the next. This function asks
-    /// for what a server's challenge names:
+    /// Fetches once, for a fetch function that changes the request before each fetch. The function in this
+    /// example asks for the scope that a server's challenge names:
     ///
     /// ```
     /// # use tower_bearer::{BearerToken, RefreshingToken, TokenRequest};
@@ -339,7 +347,7 @@ impl fmt::Debug for TokenRequest {
     }
 }
 
-/// A copy without spare capacity: it is not moved any more, and wiped.
+/// A copy without spare capacity. The copy never grows, and is wiped when it is dropped.
 fn copy(text: impl TokenText) -> Zeroizing<String> {
     text.with_text(|text| Zeroizing::new(text.to_owned()))
 }

@@ -1,5 +1,5 @@
-//! What a token is bound to, scheme, host and port (RFC 6454): [`Origin`]; and which hosts are this
-//! machine.
+//! [`Origin`], the scheme, host and port (RFC 6454) that a token is bound to. Also tells which hosts are
+//! this machine.
 
 use std::{fmt, net::Ipv4Addr, net::Ipv6Addr, str::FromStr};
 
@@ -10,14 +10,15 @@ use http::{
 
 use crate::trace::WhyPassed;
 
-/// Scheme, host and port (RFC 6454 §4): what must be equal for a request to carry a scoped token.
+/// Scheme, host and port (RFC 6454 §4). A request carries a token that is bound to an origin only if all
+/// three are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
     scheme: Scheme,
     /// In lower case.
     host: Box<str>,
     port: u16,
-    /// https on its default port, which a request is likely not to name.
+    /// Whether this is https on its default port, which most URIs leave out.
     is_usual_https: bool,
 }
 
@@ -33,8 +34,9 @@ pub(crate) enum Scheme {
 
 impl Scheme {
     pub(crate) fn of(scheme: &uri::Scheme) -> Option<Self> {
-        // Clients encrypt what equals this constant. A URI that was built with `HTTPS` does not equal
-        // it, and goes out in plaintext under hyper-tls. (A URI that was parsed is in lower case.)
+        // Clients encrypt only if the scheme equals this constant. A scheme that was built as `HTTPS`
+        // does not equal the constant, and hyper-tls sends its requests in plaintext. (A scheme that was
+        // parsed with its URI is in lower case.)
         if *scheme == uri::Scheme::HTTPS {
             return Some(Self::Https);
         }
@@ -52,16 +54,17 @@ impl Scheme {
         match self {
             Self::Http | Self::Ws => 80,
             Self::Https | Self::Wss => 443,
-            // The port that hyperlocal writes. A socket has none.
+            // The port that hyperlocal writes. A socket has no port.
             Self::Unix => 0,
         }
     }
 
-    /// Whether nobody on the network reads what goes over this scheme. `is_named`: by the user, as the
-    /// scheme of an origin. Many clients take `wss` for plaintext, so only the user knows of it.
+    /// Whether nobody on the network can read a request over this scheme. `is_named` says that the user named
+    /// the scheme in an origin.
     ///
-    /// hyper-tls sends what goes to `unix` over the network, if the URI has the name of a host there. So
-    /// the host has to be the path of a socket, in hexadecimal digits as hyperlocal writes it.
+    /// Many clients send `wss` in plaintext, so `wss` is private only if the user named it. hyper-tls sends a
+    /// `unix` request over the network if the URI names a host. So, unless the user named the origin, the host
+    /// has to be the path of a socket, in hexadecimal digits as hyperlocal writes it.
     pub(crate) fn is_private(self, is_named: bool, authority: Option<&Authority>) -> bool {
         let is_path = |host: &str| {
             !host.is_empty()
@@ -80,12 +83,12 @@ impl Scheme {
 }
 
 impl Origin {
-    /// Takes an origin and no more, so that nobody expects a path to be compared.
+    /// Reads an origin. Refuses a text with a path, so that nobody expects the layer to compare paths.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidOrigin> {
         let because = |reason| InvalidOrigin { reason };
         let uri = Uri::from_str(text).map_err(|_| because(Reason::of_unreadable(text)))?;
         let origin = Self::of(&uri)?;
-        // `Uri` drops a fragment without a word.
+        // `Uri` drops a fragment silently.
         if uri.path() != "/" || uri.query().is_some() || text.contains('#') {
             return Err(because(Reason::Path));
         }
@@ -118,7 +121,8 @@ impl Origin {
         })
     }
 
-    /// Whether an https request to this authority is surely within, by one comparison.
+    /// Whether this origin contains an https request to `authority`, found out by a single comparison of
+    /// texts. `true` is certain; after `false`, ask [`contains`](Self::contains).
     #[inline]
     pub(crate) fn is_usual_for(&self, authority: &str) -> bool {
         self.is_usual_https && *self.host == *authority
@@ -133,7 +137,7 @@ impl Origin {
     }
 }
 
-/// Why none of these origins contains a URI, for an event: the likely slip.
+/// Why no origin contains a URI, for an event: names the likely mistake.
 pub(crate) fn why_outside(origins: &[Origin], uri: &Uri) -> WhyPassed {
     let Some(authority) = uri.authority() else {
         return WhyPassed::NoHost;
@@ -158,10 +162,10 @@ pub(crate) fn why_outside(origins: &[Origin], uri: &Uri) -> WhyPassed {
     WhyPassed::OtherScheme
 }
 
-/// The host, and what follows it: nothing, or a colon and a port.
+/// The host, and the rest of the authority: nothing, or a colon and a port.
 ///
-/// `Authority::port_u16` answers `None` both for no port and for one that is no number, which must
-/// not pass for the default.
+/// `Authority::port_u16` answers `None` without a port, and also for a port that is not a number. Such a
+/// port must not count as the default port.
 fn split(authority: &Authority) -> (&str, &str) {
     let text = authority.as_str();
     let text = text.rfind('@').map_or(text, |at| &text[at + 1..]);
@@ -172,7 +176,7 @@ fn split(authority: &Authority) -> (&str, &str) {
     text.split_at(host_end)
 }
 
-/// RFC 3986 §3.2.3: an empty port is the default one.
+/// RFC 3986 §3.2.3: an empty port is the default port.
 fn port_number(scheme: Scheme, port: &str) -> Option<u16> {
     match port {
         "" | ":" => Some(scheme.default_port()),
@@ -184,7 +188,7 @@ fn port_number(scheme: Scheme, port: &str) -> Option<u16> {
     }
 }
 
-/// Whether a connection to this authority stays on the machine, whoever takes the authority apart.
+/// Whether a connection to this authority stays on this machine, however a client parses the authority.
 pub(crate) fn is_local(authority: &Authority) -> bool {
     let (host, port) = split(authority);
     (port.is_empty() || port.starts_with(':')) && is_loopback(host)
@@ -282,7 +286,7 @@ impl fmt::Display for InvalidOrigin {
     }
 }
 
-/// Carries the text of `Display`: it is what `main` prints.
+/// Shows the text of `Display`, since `main` prints an error by its `Debug`.
 impl fmt::Debug for InvalidOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "InvalidOrigin(\"{self}\")")

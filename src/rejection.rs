@@ -15,13 +15,13 @@ use http::{HeaderValue, StatusCode};
 pub(crate) use self::parameters::{Parameter, bearer_parameters};
 use crate::sync::Mutex;
 
-/// What is kept of the challenges of one response, in bytes.
+/// The most bytes that are kept of the challenges of a response.
 const MOST_BYTES: usize = 8 * 1024;
 
 /// What a server said when it rejected a token, see
 /// [`BearerToken::rejection`](crate::BearerToken::rejection).
 ///
-/// A clone costs one reference count. `Debug` shows no text of the server.
+/// A clone costs a reference count. `Debug` shows no text of the server.
 #[derive(Clone)]
 pub struct Rejection {
     status: StatusCode,
@@ -29,7 +29,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// Copies the challenges: a header value of a response may keep the whole response alive.
+    /// Copies the challenges, since a header value may keep the buffer of the whole response alive.
     pub(crate) fn new<'a>(
         status: StatusCode,
         challenges: impl IntoIterator<Item = &'a HeaderValue>,
@@ -52,17 +52,17 @@ impl Rejection {
     }
 
     /// The values of `WWW-Authenticate` (`Proxy-Authenticate` for a proxy), as the server sent them
-    /// (RFC 9110 §11.6.1): the first that take no more than 8 KiB together.
+    /// (RFC 9110 §11.6.1). If all values are longer than 8 KiB together, only the first values up to 8 KiB.
     #[must_use]
     pub fn challenges(&self) -> &[HeaderValue] {
         &self.challenges
     }
 
-    /// The first value of a parameter in the Bearer challenges, without quotes and escapes: `scope` and
-    /// `error` (RFC 6750 §3), `acr_values` (RFC 9470 §3), `claims` of Azure, `realm` of a registry.
+    /// The first value of a parameter in the Bearer challenges, without quotes and escapes. Parameters are
+    /// `scope` and `error` (RFC 6750 §3), `acr_values` (RFC 9470 §3), `claims` of Azure, `realm` of a registry.
     ///
-    /// Names are the same in any case. What is not UTF-8 is replaced. It is the server's text: check it
-    /// before you follow a URL, or ask for a scope, that it names.
+    /// The case of `name` does not matter. Bytes that are not UTF-8 are replaced. The value is a text of the
+    /// server: check the value before you follow a URL in it or ask for a scope in it.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<String> {
         let mut parameters = bearer_parameters(self.challenges());
@@ -80,15 +80,16 @@ impl fmt::Debug for Rejection {
     }
 }
 
-/// Whether a server rejects a token, for all clones of the token.
+/// The mark of a rejected token, on or off. All clones of the token share the mark.
 #[derive(Default)]
 pub(crate) struct Mark {
-    /// How often the mark was put on and taken off: odd while it is on.
+    /// How often the mark was put on and taken off. The number is odd while the mark is on.
     count: AtomicU64,
     said: Mutex<Option<Rejection>>,
 }
 
-/// A mark as a request saw it that was sent with a token marked already.
+/// The mark that was on a token when a request was sent with the token. Differs from a mark that is put
+/// on the same token later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SeenMark(u64);
 
@@ -98,17 +99,17 @@ impl Mark {
         is_on(self.count.load(Ordering::Acquire))
     }
 
-    /// `None` if it is off.
+    /// The mark that is on now, or `None` if the mark is off.
     #[inline]
     pub(crate) fn seen(&self) -> Option<SeenMark> {
         let count = self.count.load(Ordering::Acquire);
         is_on(count).then_some(SeenMark(count))
     }
 
-    /// What is said first about a token stays.
+    /// Puts the mark on. If the mark is on already, this drops `said`: what the server said first stays.
     #[cold]
     pub(crate) fn put_on(&self, said: Option<Rejection>) {
-        // The server's text is dropped without the lock.
+        // The server's text is dropped after the lock is released.
         let _unused = {
             let mut kept = self.said.lock();
             let count = self.count.load(Ordering::Acquire);
@@ -121,7 +122,7 @@ impl Mark {
         };
     }
 
-    /// Takes off the mark that was seen. A mark that was put on since stays.
+    /// Takes off the mark that was seen. A mark that was put on later stays.
     #[cold]
     pub(crate) fn take_off(&self, seen: SeenMark) {
         let _unused = {

@@ -1,4 +1,4 @@
-//! The layer's settings, and what they say about a request: [`Rules`], [`Verdict`], [`Auth`].
+//! The layer's settings, [`Rules`], and what they say about a request, [`Verdict`].
 
 use std::sync::Arc;
 
@@ -19,17 +19,19 @@ use crate::{
     trace,
 };
 
-/// What all clones of a service share, and each request that waits for its token.
+/// What all clones of a service share with each other and with each request that waits for its token.
 pub(crate) struct Auth<T: ?Sized> {
     pub(crate) rules: Rules,
     pub(crate) response_rules: Option<Arc<ResponseRules>>,
-    /// The last field, so that a waiting request can have it as a `dyn TokenSource`.
+    /// The last field, so that an `Auth<T>` can become an `Auth<dyn TokenSource>`, as a waiting request
+    /// holds it.
     pub(crate) source: T,
 }
 
-/// Makes a waiting request's [`Auth`] of that of a service. Chosen where the source is known to be
-/// `'static`: with that bound on the service itself, no future of an `async` block that holds a service
-/// with an `Arc<dyn TokenSource>` is known to be `Send` (rust-lang/rust#110338).
+/// Turns the [`Auth`] of a service into the [`Auth`] of a waiting request. The layer chooses the function
+/// where the source is known to be `'static`. The service itself must not have this bound: an `async` block
+/// that holds a service with an `Arc<dyn TokenSource>` would not be known to be `Send`
+/// (rust-lang/rust#110338).
 pub(crate) type Erase<T> = fn(&Arc<Auth<Arc<T>>>) -> Arc<Auth<dyn TokenSource>>;
 
 impl<T: ?Sized> Auth<T> {
@@ -51,7 +53,7 @@ impl<T: ?Sized> Auth<T> {
         }
     }
 
-    /// How to read the response to a request that has a source of its own.
+    /// How to read the response to a request that was sent with a `token` of its own source, `chosen`.
     pub(crate) fn rules_for_chosen(
         &self,
         token: &BearerToken,
@@ -84,11 +86,11 @@ impl<T: ?Sized> Auth<T> {
 /// What [`Rules`] say about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It gets the token.
+    /// The request gets the token.
     Carry,
-    /// It goes out as it is.
+    /// The request goes out as it is.
     Pass,
-    /// It does not go out: it would take the token over the network in plaintext.
+    /// The request does not go out: it would take the token over the network in plaintext.
     Refuse,
 }
 
@@ -102,18 +104,18 @@ pub(crate) struct Rules {
     pub(crate) header: HeaderName,
     pub(crate) keep_existing: bool,
     pub(crate) allow_plaintext: bool,
-    /// Whether responses are read as gRPC's, too.
+    /// Whether the gRPC status of a response counts as well.
     pub(crate) grpc_status: bool,
-    /// Whether the token goes without its scheme.
+    /// Whether the header has the token without its scheme.
     bare: bool,
-    /// Whether it goes under `Authorization` with its scheme: the usual case, known without a look at the
-    /// name.
+    /// Whether the token goes under `Authorization` with its scheme. Stored, so that no request compares the
+    /// header's name to find out.
     is_usual_header: bool,
     /// Whether a request goes out without a token if the source has none.
     pub(crate) anonymous_if_absent: bool,
     /// The user's own rule for which responses reject the token.
     pub(crate) rejected_when: Option<RejectedWhen>,
-    /// None given: any.
+    /// Empty if the user named no origin. Then any origin may get the token.
     origins: Vec<Origin>,
 }
 
@@ -154,7 +156,7 @@ impl Rules {
         Ok(())
     }
 
-    /// How to read the response to a request that was sent with a token that had `mark` on.
+    /// How to read the response to a request. `mark` is the mark that its token had when it was sent.
     pub(crate) fn response_rules(
         &self,
         mark: Option<SeenMark>,
@@ -171,7 +173,7 @@ impl Rules {
         }
     }
 
-    /// Whether any request over https gets the token.
+    /// Whether every request over https gets the token.
     #[cfg(feature = "reqwest-middleware")]
     pub(crate) fn are_none(&self) -> bool {
         self.origins.is_empty() && !self.keep_existing
@@ -190,7 +192,7 @@ impl Rules {
         self.any_verdict(uri, headers)
     }
 
-    /// Without the shortcut for the usual request.
+    /// The verdict, without the shortcut for the usual request.
     fn any_verdict(&self, uri: &Uri, headers: &HeaderMap) -> Verdict {
         if self.keep_existing && headers.contains_key(&self.header) {
             trace::passed(trace::WhyPassed::KeepExisting);
@@ -208,7 +210,8 @@ impl Rules {
         passes
     }
 
-    /// On a request that has a source of its own, whatever its header says.
+    /// The verdict on a request, whatever headers the request has already. A request with a source of its
+    /// own gets this verdict.
     pub(crate) fn verdict_for_chosen(&self, uri: &Uri) -> Verdict {
         let scheme = uri.scheme().and_then(Scheme::of);
         if !self.origins.is_empty() {
@@ -224,14 +227,14 @@ impl Rules {
                 return Verdict::Pass;
             }
         }
-        // A URI without an authority is for a connection that the caller chose, and so is one that
-        // asks a proxy for a tunnel, where the token is for the proxy. A scheme that we do not know
-        // is not known to be encrypted.
+        // The caller chose the connection if the URI has no scheme and no authority. The caller also
+        // chose the connection if the URI is the target of a `CONNECT`, which has no scheme, and the
+        // token is for the proxy. An unknown scheme counts as plaintext.
         let is_chosen = match uri.scheme() {
             Some(_) => false,
             None => uri.authority().is_none() || self.header == PROXY_AUTHORIZATION,
         };
-        // With origins, the URI is within one of them.
+        // If the user named origins, an origin contains this URI: other URIs have returned above.
         let is_named = !self.origins.is_empty();
         let is_private =
             is_chosen || scheme.is_some_and(|scheme| scheme.is_private(is_named, uri.authority()));
@@ -242,16 +245,17 @@ impl Rules {
         }
     }
 
-    /// Tells whether the headers had one of that name already. An error if they are full.
+    /// Puts the token into `headers`. Tells whether `headers` had a value of that name before. Fails if
+    /// `headers` is full.
     ///
-    /// Not inlined: the insertion is optimised better once, here, than in each user's crate.
+    /// Not inlined: the compiler optimises the insertion better here than in each user's crate.
     #[inline(never)]
     pub(crate) fn attach(
         &self,
         headers: &mut HeaderMap,
         token: &BearerToken,
     ) -> Result<bool, MaxSizeReached> {
-        // Known when this is compiled, the name is hashed and compared for a third less.
+        // A name that is known at compile time costs a third less to hash and to compare.
         let inserted = if self.is_usual_header {
             headers.try_insert(AUTHORIZATION, token.header_value())
         } else {
@@ -277,7 +281,8 @@ impl Rules {
         headers.try_insert(&self.header, value)
     }
 
-    /// A full map takes no value for a name that it has either, so the name has to go first.
+    /// Replaces a value in a full map. Such a map takes no value, not even for a name that it has, so this
+    /// removes the name first.
     #[cold]
     fn attach_to_full(
         &self,

@@ -1,4 +1,4 @@
-//! Where tokens come from: [`TokenSource`], and what it answers with, [`TokenFuture`].
+//! Where tokens come from: [`TokenSource`], and its answer, [`TokenFuture`].
 
 use std::{
     fmt,
@@ -12,21 +12,22 @@ use futures::future::BoxFuture;
 
 use crate::{error::SourceError, token::BearerToken};
 
-/// Hands out the token to use now, or a future of it.
+/// Hands out the token to use now, or a future of that token.
 ///
-/// `token` is called once per request, once more per rejected request if the layer retries them, and
-/// once more if a token ended while its request waited for the inner service. It is called from many
-/// threads at a time: it must not block, and it should not hold a lock for longer than it takes to copy
-/// a pointer. The future may be dropped at any point. Dropping it must not affect other callers.
+/// The layer calls `token` once per request. It calls `token` once more per rejected request if the layer
+/// retries rejected requests, and once more if a token expired or was rejected while its request waited for
+/// the inner service. Many threads may call `token` at the same time: `token` must not block, and should not
+/// hold a lock for longer than it takes to copy a pointer. The future may be dropped at any point. Dropping
+/// the future must not affect other callers.
 ///
-/// A source that can get another token looks at [`BearerToken::is_rejected`] before it hands one
-/// out again.
+/// A source that can get another token looks at [`BearerToken::is_rejected`] before it hands out the same
+/// token again.
 ///
 /// # A source of your own
 ///
-/// Return [`TokenFuture::ready`] when the token is at hand, which costs no allocation, and
-/// [`TokenFuture::boxed`] when it is not. For a source that always has to wait there is
-/// [`source_fn`](crate::source_fn).
+/// Return [`TokenFuture::ready`] when the token is at hand: it costs no allocation. Return
+/// [`TokenFuture::boxed`] when the source has to wait for the token. For a source that always has to wait,
+/// use [`source_fn`](crate::source_fn).
 ///
 /// ```
 /// use tower_bearer::{BearerToken, TokenFuture, TokenSource};
@@ -48,6 +49,7 @@ use crate::{error::SourceError, token::BearerToken};
     label = "this is not a `TokenSource`",
     note = "a token is a source: `BearerToken::new(text)?`",
     note = "an async function becomes a source by `source_fn(f)` or `RefreshingToken::new(f)`",
+    note = "a builder becomes a source by `.build()`",
     note = "the result of `EnvToken::new` and of `FileToken::new` needs a `?`"
 )]
 pub trait TokenSource: Send + Sync {
@@ -55,15 +57,15 @@ pub trait TokenSource: Send + Sync {
     fn token(&self) -> TokenFuture;
 }
 
-/// Names the trait only, since nothing else is known of such a source: so a type that holds an
-/// `Arc<dyn TokenSource>` can derive `Debug`.
+/// Shows the name of the trait, so that a type that holds an `Arc<dyn TokenSource>` can derive `Debug`.
 impl fmt::Debug for dyn TokenSource + '_ {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("dyn TokenSource")
     }
 }
 
-/// As without the markers, which a [`TokenSource`] has in any case.
+/// Like `Debug` of `dyn TokenSource`. The markers make this another type, although every [`TokenSource`] has
+/// them.
 impl fmt::Debug for dyn TokenSource + Send + Sync + '_ {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("dyn TokenSource")
@@ -84,10 +86,10 @@ impl<T: TokenSource + ?Sized> TokenSource for Box<T> {
     }
 }
 
-/// A token, or a future of one: what a [`TokenSource`] answers with.
+/// The answer of a [`TokenSource`]: a token, an error, or a future of a token or an error.
 #[must_use = "futures do nothing unless polled"]
 pub struct TokenFuture {
-    /// `None` once it has answered.
+    /// `None` once the future has answered.
     state: Option<TokenState>,
 }
 
@@ -108,7 +110,7 @@ impl TokenFuture {
         Self { state }
     }
 
-    /// An answer that has to be waited for. Costs one allocation.
+    /// An answer that has to be waited for. Costs an allocation.
     pub fn boxed(
         future: impl Future<Output = Result<BearerToken, SourceError>> + Send + 'static,
     ) -> Self {
@@ -130,8 +132,7 @@ impl From<BearerToken> for TokenFuture {
     }
 }
 
-/// Polled again after it has answered, it answers with an error of kind
-/// [`Closed`](crate::SourceErrorKind::Closed).
+/// A poll after the answer returns an error of kind [`Closed`](crate::SourceErrorKind::Closed).
 impl Future for TokenFuture {
     type Output = Result<BearerToken, SourceError>;
 

@@ -26,11 +26,11 @@ use crate::rejection::{Mark, Rejection, SeenMark};
 /// The scheme of RFC 6750 §2.1, with the one space of RFC 9110 §11.4.
 const SCHEME: &[u8] = b"Bearer ";
 
-/// A bearer token: one shared, immutable secret, kept as a ready-made `Authorization` header value.
+/// A bearer token: a shared, immutable secret, kept as a ready-made `Authorization` header value.
 ///
-/// A clone costs one reference count and is the *same* token: [`reject`](Self::reject) on one is
-/// seen by all. The bytes are wiped when the last holder is dropped, be it a clone of the token or
-/// a [`HeaderValue`] still sitting in a request.
+/// A clone costs a reference count and is the *same* token: if a clone is [rejected](Self::reject), all
+/// clones are. The bytes are wiped when the last holder is dropped. A holder is a clone of the token, or a
+/// [`HeaderValue`] that is still in a request.
 ///
 /// There is no `Display`, no `Serialize` and no `PartialEq`, and `Debug` does not show the token.
 ///
@@ -48,15 +48,15 @@ pub struct BearerToken {
     inner: Arc<Inner>,
 }
 
-/// What a [`BearerToken`] points to. Sources that keep their token in an atomic pointer keep this.
+/// What a [`BearerToken`] points to. A source with an atomic pointer to its token points to this.
 #[derive(Clone)]
 pub(crate) struct Inner {
     header: HeaderValue,
     bare: Bare,
     expiry: Option<Expiry>,
-    /// At most one value of each type. Foreign: its `Drop` may do anything, also ask a source.
+    /// At most one value of each type. The user's `Drop` may do anything, even ask a source.
     data: Vec<Arc<dyn Any + Send + Sync>>,
-    /// Apart from the rest, so that a clone that is given another expiry is still the same token.
+    /// In an `Arc` of its own, so that a clone with another expiry is still the same token.
     mark: Arc<Mark>,
 }
 
@@ -65,7 +65,7 @@ impl BearerToken {
     /// number of `=`.
     ///
     /// A text given by value (`String`, `Box<str>`, `SecretString`, `Zeroizing<String>`) is wiped,
-    /// whether or not it is valid. Prefer `String` to `SecretString::from(String)`: the latter may
+    /// whether or not it is valid. Prefer `String` to `SecretString::from(String)`: this conversion may
     /// reallocate, and leave a copy behind that nobody wipes.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl BearerToken {
         token.with_text(|text| Self::build(text, check_b64token))
     }
 
-    /// Makes a token from any visible ASCII text, for servers whose tokens are not RFC 6750
+    /// Makes a token from any visible ASCII text, for servers with tokens that are not RFC 6750
     /// `b64token`s.
     ///
     /// ```
@@ -89,8 +89,8 @@ impl BearerToken {
     /// # Errors
     ///
     /// If the text is empty, longer than 64 KiB, or has whitespace, a control byte or a byte
-    /// outside ASCII. Also if it is wrapped in a pair of quotes, which are those of a shell or of a
-    /// configuration file more likely than a part of the token.
+    /// outside ASCII. Also if a pair of quotes surrounds the text: the quotes of a shell or of a
+    /// configuration file are more likely than quotes that belong to the token.
     pub fn nonstandard(token: impl TokenText) -> Result<Self, InvalidToken> {
         token.with_text(|text| Self::build(text, check_visible))
     }
@@ -138,7 +138,7 @@ impl BearerToken {
     }
 
     /// The same token, known to expire `lifetime` from now: `expires_in` of RFC 6749 §5.1. A lifetime
-    /// past the end of the clock is no expiry.
+    /// that goes past the end of the clock sets no expiry.
     #[must_use]
     pub fn expires_in(self, lifetime: Duration) -> Self {
         self.with_expiry(Expiry::after(lifetime))
@@ -151,16 +151,16 @@ impl BearerToken {
         }
     }
 
-    /// The same token with `data`, which belongs to the token: the refresh token that came with it, the
-    /// project that pays for its requests. A token has one value of each type, as
-    /// [`http::Extensions`] does: `data` takes the place of an earlier value of type `D`.
+    /// The same token with `data` that belongs to the token: the refresh token that came with it, or the
+    /// project that pays for its requests. As in [`http::Extensions`], there is one value of each type:
+    /// `data` takes the place of an earlier value of type `D`.
     ///
-    /// Clones of the result share the value, and [`expires_in`](Self::expires_in) keeps it. Clones that
-    /// were made before do not have it. It is in no header and not shown by `Debug`. It is dropped with
-    /// the last holder of the token; wiping a secret in it is up to `D`, as
+    /// Clones of the result share the value, and [`expires_in`](Self::expires_in) keeps the value. Earlier
+    /// clones do not have the value. No header and no `Debug` shows the value. The value is dropped with the
+    /// last clone that has it. A `D` with a secret has to wipe the secret, as
     /// [`SecretString`](https://docs.rs/secrecy/0.10/secrecy/type.SecretString.html) does.
     ///
-    /// Costs two allocations, and a request with the token costs no more.
+    /// Costs two allocations. A request with the token costs the same as without `data`.
     ///
     /// ```
     /// use secrecy::{ExposeSecret, SecretString};
@@ -193,7 +193,7 @@ impl BearerToken {
         self.inner.data.iter().find_map(|data| data.downcast_ref())
     }
 
-    /// A change that other clones do not see.
+    /// Changes this token. Other clones do not see the change.
     fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.inner));
         self
@@ -205,27 +205,27 @@ impl BearerToken {
         self.inner.expiry.map(|expiry| expiry.monotonic)
     }
 
-    /// What is left of the lifetime by the clocks of a runtime, which need not be the clocks of this
-    /// crate. Nothing is left of a token that has expired.
+    /// The time until the token expires, by the clocks of a runtime, which need not be the clocks of this
+    /// crate. Zero for a token that has expired.
     pub(crate) fn lifetime(&self, now: Instant, wall: SystemTime) -> Option<Duration> {
         Some(self.inner.expiry?.left(now, wall))
     }
 
-    /// The `Authorization` field value, `Bearer …`. It is marked sensitive and shares the token's
-    /// one wiped allocation; it costs one reference count.
+    /// The `Authorization` field value, `Bearer …`. The value is marked sensitive, shares the token's
+    /// wiped allocation, and costs a reference count.
     #[must_use]
     #[inline]
     pub fn header_value(&self) -> HeaderValue {
         self.inner.header.clone()
     }
 
-    /// The token without its scheme, as sensitive and as wiped as [`header_value`](Self::header_value).
+    /// The token without its scheme, marked sensitive and wiped like [`header_value`](Self::header_value).
     pub(crate) fn bare_header_value(&self) -> HeaderValue {
         self.inner.bare.header_value(&self.inner.header)
     }
 
     /// The text of the token, without `Bearer `: for a protocol that takes the token elsewhere than in a
-    /// header, or for an HTTP client that makes its header itself. What you copy from it is not wiped.
+    /// header, or for an HTTP client that makes its header itself. Your copies of the text are not wiped.
     ///
     /// ```
     /// use tower_bearer::BearerToken;
@@ -245,12 +245,12 @@ impl BearerToken {
     /// Records that a server rejected this token. Every clone sees it, and sources that can get another
     /// token do so. Idempotent.
     ///
-    /// A success of a request that was sent with the token after this takes the mark off.
+    /// If a request is sent with the token after this call and succeeds, the layer takes the mark off.
     pub fn reject(&self) {
         self.inner.mark.put_on(None);
     }
 
-    /// Records what the server said, as well.
+    /// Like [`reject`](Self::reject), and records what the server said.
     pub(crate) fn reject_with(&self, rejection: Rejection) {
         self.inner.mark.put_on(Some(rejection));
     }
@@ -262,8 +262,8 @@ impl BearerToken {
         self.inner.mark.is_on()
     }
 
-    /// What the server said that rejected the token. `None` if no server has, and after
-    /// [`reject`](Self::reject).
+    /// What the server said when it rejected the token. `None` if no server has rejected the token, or if
+    /// [`reject`](Self::reject) was called first.
     #[must_use]
     pub fn rejection(&self) -> Option<Rejection> {
         self.inner.mark.said()
@@ -275,7 +275,7 @@ impl BearerToken {
         self.inner.mark.seen()
     }
 
-    /// A request that was sent with the mark seen there has succeeded.
+    /// Takes off the mark `seen`, since a request has succeeded that was sent with the mark on.
     pub(crate) fn accept(&self, seen: SeenMark) {
         self.inner.mark.take_off(seen);
     }
@@ -283,15 +283,15 @@ impl BearerToken {
     /// Whether the token is past its expiry, by the monotonic clock or by the wall clock: the monotonic
     /// clock may stand still while the machine sleeps. Reads the clocks only if there is an expiry.
     ///
-    /// A source must not hand out a token that is; the sources of this crate do not.
+    /// A source must not hand out an expired token; the sources of this crate do not.
     #[must_use]
     #[inline]
     pub fn is_expired(&self) -> bool {
         self.inner.expiry.as_ref().is_some_and(Expiry::has_passed)
     }
 
-    /// Whether the two are clones of one token, whatever their expiry: a mark on one is a mark on the
-    /// other. Not whether they have the same text.
+    /// Whether the two are clones of the same token, whatever their expiry. Clones share the mark of a
+    /// rejection. Two tokens that were made from the same text are not the same token.
     ///
     /// ```
     /// use std::time::Duration;
@@ -307,8 +307,8 @@ impl BearerToken {
         Arc::ptr_eq(&self.inner.mark, &other.inner.mark)
     }
 
-    /// Whether a request that was sent with `rejected` is worth sending again with this one. A source
-    /// that makes a token anew each time it is asked may make the same again.
+    /// Whether a request that carried `rejected` is worth a retry with this token. Compares texts: a source
+    /// that makes a token anew for each call may make the rejected text again.
     pub(crate) fn can_replace(&self, rejected: &Self) -> bool {
         !self.is_rejected() && self.inner.header != rejected.inner.header
     }
@@ -323,7 +323,7 @@ impl BearerToken {
     }
 }
 
-/// As without data. What a panic leaves of the data is a matter between the data and its user.
+/// Data does not change that a token is unwind safe. The user's code answers for data after a panic.
 impl UnwindSafe for BearerToken {}
 impl RefUnwindSafe for BearerToken {}
 
@@ -337,7 +337,7 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-/// The token without its scheme as a header value, made when it is first wanted.
+/// The token without its scheme as a header value, made when it is first needed.
 #[derive(Clone)]
 struct Bare {
     shared: Bytes,
@@ -350,20 +350,20 @@ impl Bare {
         Self { shared, value }
     }
 
-    /// `whole` has the scheme.
+    /// `whole` is the header value with the scheme.
     fn header_value(&self, whole: &HeaderValue) -> HeaderValue {
         let value = self.value.get_or_init(|| {
             let token = self.shared.slice(SCHEME.len()..);
-            // A part of a header value is one.
+            // Never fails: a part of a header value is a header value.
             header_value(token).unwrap_or_else(|_| whole.clone())
         });
         value.clone()
     }
 }
 
-/// A secret after its scheme, in the one buffer that is wiped.
+/// The scheme and the secret, in a buffer that is wiped.
 fn secret_bytes(scheme: &[u8], text: &[u8]) -> Bytes {
-    // Sized before it holds the secret: a buffer that grows leaves copies behind.
+    // The buffer has its full size before it holds the secret: a buffer that grows leaves copies behind.
     let mut secret = SecretSlice::from(vec![0; scheme.len() + text.len()]);
     let (start, rest) = secret.expose_secret_mut().split_at_mut(scheme.len());
     start.copy_from_slice(scheme);
@@ -372,13 +372,13 @@ fn secret_bytes(scheme: &[u8], text: &[u8]) -> Bytes {
     Bytes::from_owner(Owner(secret))
 }
 
-/// A secret of another scheme, as sensitive and as wiped as a token.
+/// The header value of a secret of another scheme, marked sensitive and wiped like a token.
 #[cfg(feature = "oauth2")]
 pub(crate) fn secret_header(scheme: &[u8], text: &[u8]) -> Result<HeaderValue, InvalidToken> {
     header_value(secret_bytes(scheme, text))
 }
 
-/// The one place that turns a secret into a header value.
+/// Turns a secret into a header value. No other function does.
 fn header_value(shared: Bytes) -> Result<HeaderValue, InvalidToken> {
     let mut value = HeaderValue::from_maybe_shared(shared).map_err(|_| InvalidToken {
         reason: Reason::NotAFieldValue,

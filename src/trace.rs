@@ -1,8 +1,8 @@
-//! What happened, as `tracing` events (feature `tracing`; without it, these do nothing).
+//! The `tracing` events of this crate. Without the feature `tracing`, these functions do nothing.
 //!
-//! No event has a token or a URL: either may hold a secret. The texts of a fetch function's errors are
-//! shown, as this crate's `Debug` shows them: a program that cannot get a token has to tell why. Each event
-//! stands in the crate's documentation, under "Events".
+//! No event has a token or a URL, since both may hold a secret. An event does show the texts of a fetch
+//! function's errors, as `Debug` of this crate's errors does: the log of a program that cannot get a token has
+//! to say why. The documentation of the crate lists the events, under "Events".
 #![cfg_attr(not(feature = "tracing"), allow(unused_variables))]
 
 use std::{
@@ -18,7 +18,7 @@ use crate::{
     token::BearerToken,
 };
 
-/// At compile time, nothing without the feature.
+/// Expands to nothing without the feature.
 macro_rules! event {
     ($level:ident, $($field:tt)+) => {
         #[cfg(feature = "tracing")]
@@ -66,21 +66,21 @@ pub(crate) fn backing_off(reason: SourceErrorKind, retry_after: Option<Duration>
 /// Why a request goes out without the token of the layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum WhyPassed {
-    /// It has the header already, and the layer keeps that.
+    /// The request has the header already, and the layer keeps this header.
     KeepExisting,
-    /// Its extension wants no token.
+    /// The request has the extension `UseToken::none()`.
     UseToken,
-    /// The source has none, and the layer sends such a request all the same.
+    /// The source has no token, and the layer sends requests without a token in that case.
     Absent,
-    /// Its URI is within no origin: another host, or a port or a scheme that differs, or another name of
-    /// this machine.
+    /// No origin contains the URI: the host differs, or the port, or the scheme, or the URI has another
+    /// name of this machine than the origin.
     OtherHost,
     OtherPort,
     OtherScheme,
     OtherLoopback,
-    /// Its URI names no host, as under tonic without `with_origin`.
+    /// The URI names no host, as under tonic without `with_origin`.
     NoHost,
-    /// Its URI names no scheme, as that of a `CONNECT`.
+    /// The URI names no scheme, like the URI of a `CONNECT`.
     NoScheme,
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn token_rejected() {
     event!(debug, "a server rejected the token");
 }
 
-/// `reason` is asked only if somebody listens.
+/// Calls `reason` only if a subscriber takes the event.
 pub(crate) fn passed_outside(uri: &Uri, reason: impl FnOnce() -> WhyPassed) {
     event!(
         debug,

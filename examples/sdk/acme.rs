@@ -79,7 +79,7 @@ impl Client {
 /// in the SDK's API.
 impl From<BoxError> for Error {
     fn from(error: BoxError) -> Self {
-        let ours = error.downcast_ref::<tower_bearer::Error>();
+        let ours = tower_bearer::Error::find(&*error);
         match ours.and_then(tower_bearer::Error::source_error) {
             Some(error) => Self::NoToken(error.clone()),
             None => Self::Other(error),

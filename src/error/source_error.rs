@@ -7,10 +7,11 @@ use crate::token::{BearerToken, InvalidToken};
 
 /// Why a source has no token.
 ///
-/// Cheap to clone: every request that waited for the same failed fetch gets a clone of one error.
+/// Cheap to clone: every request that waited for the same failed fetch gets a clone of the same error.
 ///
-/// It never holds a byte of a token. The error of a fetch function is kept as `source()`, and only
-/// its `Display` is ever shown, since the `Debug` of an HTTP client's error may hold a response body.
+/// This crate puts no byte of a token into the error. The error of a fetch function is kept as `source()`.
+/// Only the `Display` of a `source()` is ever shown, since the `Debug` of an HTTP client's error may hold a
+/// response body.
 #[derive(Clone)]
 pub struct SourceError {
     inner: Arc<ErrorInner>,
@@ -29,11 +30,12 @@ struct ErrorInner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SourceErrorKind {
-    /// Nothing is there to take a token from: a variable that is not set, a file that does not exist.
+    /// There is nothing to take a token from: a variable is not set, or a file does not exist.
     Absent,
-    /// Something is there, and it is not a token.
+    /// There is something, but it is not a token.
     Invalid,
-    /// The token is past its expiry: the only one there is, or one that was fetched just now.
+    /// The token has expired, and the source has no other token; or a token was just fetched and has already
+    /// expired.
     Expired,
     /// The function that fetches the token failed.
     Failed,
@@ -41,10 +43,10 @@ pub enum SourceErrorKind {
     TimedOut,
     /// The function that fetches the token panicked.
     Panicked,
-    /// The fetched token is one that a server has already rejected.
+    /// A server has already rejected the token that was fetched.
     Rejected,
-    /// The fetch asked its own source for a token that it would have to wait for, as a fetch does that
-    /// goes through a client which the layer wraps.
+    /// The fetch asked its own source for a token, and so would have waited for itself. A fetch through the
+    /// client that carries the layer does this.
     Recursive,
     /// [`RefreshingToken::invalidate`](crate::RefreshingToken::invalidate) was called while the request
     /// waited.
@@ -96,7 +98,7 @@ impl SourceError {
         }
     }
 
-    /// For sources that have one token and no way to get another.
+    /// The answer of a source that has no way to get another token.
     #[inline]
     pub(crate) fn unless_expired(token: BearerToken) -> Result<BearerToken, Self> {
         if token.is_expired() {
@@ -128,7 +130,7 @@ impl SourceError {
         )
     }
 
-    /// Without the panic's message, which may hold anything.
+    /// Leaves out the message of the panic, which may hold a secret.
     pub(crate) fn panicked() -> Self {
         Self::new(
             SourceErrorKind::Panicked,
@@ -146,7 +148,7 @@ impl SourceError {
     pub(crate) fn fetched_rejected() -> Self {
         Self::new(
             SourceErrorKind::Rejected,
-            "the token that was fetched is one that a server has rejected",
+            "a server has already rejected the token that was fetched",
         )
     }
 
@@ -172,12 +174,11 @@ impl SourceError {
         )
     }
 
-    /// The error for callers who come between a failure and the next try.
+    /// The error for a caller that comes between a failed fetch and the next fetch.
     pub(crate) fn backing_off(last: &Self, retry_after: Duration) -> Self {
         Self {
             inner: Arc::new(ErrorInner {
-                message: format!("no token, and no new try to fetch one for {retry_after:.1?}")
-                    .into(),
+                message: format!("no token, and no new fetch for {retry_after:.1?}").into(),
                 source: Some(Arc::new(last.clone())),
                 retry_after: Some(retry_after),
                 ..(*last.inner).clone()
@@ -198,9 +199,9 @@ impl SourceError {
         }
     }
 
-    /// The same error, after which a [`RefreshingToken`](crate::RefreshingToken) does not try again
-    /// before `wait` has passed: for an endpoint that says 429 or 503 with `Retry-After` (RFC 9110
-    /// §10.2.3). Over 15 minutes, it counts as 15 minutes.
+    /// The same error, with a time to wait: a [`RefreshingToken`](crate::RefreshingToken) does not fetch again
+    /// before `wait` has passed. For an endpoint that says 429 or 503 with `Retry-After` (RFC 9110 §10.2.3). A
+    /// `wait` of more than 15 minutes counts as 15 minutes.
     ///
     /// ```
     /// use std::time::Duration;
@@ -215,8 +216,8 @@ impl SourceError {
         self.with(|inner| inner.retry_after = Some(wait))
     }
 
-    /// The same error, known not to go away by itself, such as `invalid_grant` of an OAuth 2.0 server
-    /// (RFC 6749 §5.2). A [`RefreshingToken`](crate::RefreshingToken) then tries again rarely.
+    /// The same error, marked as an error that does not go away by itself, such as `invalid_grant` of an
+    /// OAuth 2.0 server (RFC 6749 §5.2). After it, a [`RefreshingToken`](crate::RefreshingToken) fetches rarely.
     #[must_use]
     pub fn permanent(self) -> Self {
         self.with(|inner| inner.permanent = true)
@@ -228,20 +229,20 @@ impl SourceError {
         self.inner.kind
     }
 
-    /// How long until the source tries again, if the error tells: the error of an earlier try does, and
-    /// an error [that was told](Self::with_retry_after).
+    /// The time until the source fetches again. An error has it if a source returned the error instead of a
+    /// fetch, after an earlier failure, or if [`with_retry_after`](Self::with_retry_after) set it.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.inner.retry_after
     }
 
-    /// Whether the error is known [not to go away by itself](Self::permanent).
+    /// Whether the error is marked as [an error that does not go away by itself](Self::permanent).
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         self.inner.permanent
     }
 
-    /// The first error of type `E` in the chain of causes: what a fetch function failed with.
+    /// The first error of type `E` in the chain of causes, such as the error of a fetch function.
     ///
     /// ```
     /// use std::{fmt::Error, io};
@@ -274,7 +275,7 @@ impl fmt::Display for SourceError {
     }
 }
 
-/// Carries the text of `Display`, and that of its causes: it is what `main` prints.
+/// Shows the text of `Display` and the texts of the causes, since `main` prints an error by its `Debug`.
 impl fmt::Debug for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("SourceError");

@@ -1,4 +1,4 @@
-//! A token request over an HTTP client: asks the sources, sends the form, reads the response, judges it.
+//! Runs a token request over an HTTP client: asks the sources, sends the form, reads and judges the response.
 
 use std::{
     future::poll_fn,
@@ -25,11 +25,11 @@ use crate::{
     token::BearerToken,
 };
 
-/// The longest response that is read.
+/// The longest response that this crate reads, in bytes.
 const MAX_BODY_LEN: usize = 64 * 1024;
-
 /// RFC 7523 §2.2.
 const JWT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+const CANNOT_ASK: &str = "the token endpoint cannot be asked";
 
 pub(super) async fn exchange<S, B, R>(
     request: Arc<TokenRequest>,
@@ -45,7 +45,7 @@ where
         sent.push((&**name, Sent::new(value).await?));
     }
     let ready = poll_fn(|cx| http.poll_ready(cx)).await;
-    ready.map_err(|error| failed("the token endpoint cannot be asked", error))?;
+    ready.map_err(|error| failed(CANNOT_ASK, error))?;
     // The header and the form are made at the last moment.
     let basic = request.basic()?;
     let response = http.call(request.to_http(&sent, basic.as_ref())?);
@@ -68,22 +68,21 @@ where
         }
         secrets.push(value.text());
     }
-    let token = match is_read {
-        Err(error) if parts.status.is_success() => Err(error),
-        // The status of a failure says enough.
-        _ => answer.token(&secrets),
-    };
     for (name, value) in &sent {
-        let is_blamed = match *name {
-            CLIENT_ASSERTION => answer.has_code(&["invalid_client"]),
-            _ => answer.has_code(&["invalid_grant", "invalid_request"]),
+        let blaming: &[_] = match *name {
+            CLIENT_ASSERTION => &["invalid_client"],
+            _ => &["invalid_grant", "invalid_request"],
         };
         match value {
-            Sent::Token(token) if is_blamed => token.reject(),
+            Sent::Token(token) if answer.has_code(blaming) => token.reject(),
             _ => {}
         }
     }
-    token
+    match is_read {
+        Err(error) if parts.status.is_success() => Err(error),
+        // The status of a failure says enough.
+        _ => answer.token(&secrets),
+    }
 }
 
 /// The value of a parameter in a request.
@@ -140,9 +139,8 @@ impl TokenRequest {
             Some(header) => request = request.header(AUTHORIZATION, header),
             None => pairs.extend(id.map(|id| ("client_id", id))),
         }
-        let body = B::from(Bytes::from_owner(form::encode(&pairs)));
-        let request = request.body(body);
-        request.map_err(|error| failed("the token endpoint cannot be asked", error))
+        let request = request.body(B::from(Bytes::from_owner(form::encode(&pairs))));
+        request.map_err(|error| failed(CANNOT_ASK, error))
     }
 }
 
@@ -159,7 +157,10 @@ async fn read(
             frame.map_err(|error| failed("the token endpoint's answer broke off", error))?;
         let data = frame.into_data().ok();
         let length = data.as_ref().map_or(0, Buf::remaining);
-        left = left.checked_sub(length.max(1)).ok_or_else(too_long)?;
+        left = left.checked_sub(length.max(1)).ok_or_else(|| {
+            let message = "the token endpoint's answer is over 64 KiB long";
+            SourceError::new(SourceErrorKind::Invalid, message)
+        })?;
         if let Some(data) = data {
             buffer.put(data);
         }
@@ -169,9 +170,4 @@ async fn read(
 
 fn failed(message: &'static str, error: impl Into<BoxError>) -> SourceError {
     SourceError::with_source(SourceErrorKind::Failed, message, error)
-}
-
-fn too_long() -> SourceError {
-    let message = "the token endpoint's answer is over 64 KiB long";
-    SourceError::new(SourceErrorKind::Invalid, message)
 }

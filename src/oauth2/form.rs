@@ -14,10 +14,8 @@ pub(super) const BASIC: &str = "Basic ";
 
 /// RFC 6749 appendix B.
 pub(super) fn encode(pairs: &[(&str, &str)]) -> Buffer {
-    let most = pairs
-        .iter()
-        .map(|(name, value)| encoded_len(name, value) + 1);
-    let mut form = Zeroizing::new(Vec::with_capacity(most.sum()));
+    let lengths = pairs.iter().map(|(name, value)| max_len(name, value) + 1);
+    let mut form = Zeroizing::new(Vec::with_capacity(lengths.sum()));
     for (name, value) in pairs {
         if !form.is_empty() {
             form.push(b'&');
@@ -35,23 +33,23 @@ pub(super) fn encode_value(value: &str) -> Buffer {
 }
 
 /// RFC 6749 §2.3.1: the name and the secret are encoded as in a form before they are encoded as RFC 7617
-/// says. A space is `%20`, which is as good: some servers, Authlib among them, take a `+` here for itself.
+/// says. A space becomes `%20`, which a form allows: some servers, such as Authlib, read a `+` here as a `+`.
 pub(super) fn basic(id: &str, secret: &str) -> Result<HeaderValue, InvalidToken> {
-    let mut plain = Zeroizing::new(Vec::with_capacity(encoded_len(id, secret)));
+    let mut plain = Zeroizing::new(Vec::with_capacity(max_len(id, secret)));
     push_pair(&mut plain, id, b':', secret, "%20");
     let mut encoded = Zeroizing::new(vec![0; plain.len().div_ceil(3) * 4]);
-    // Fails only if there is no room.
+    // Fails only if the buffer is too short, and it is not.
     let length = STANDARD.encode_slice(&plain, &mut encoded).unwrap_or(0);
     encoded.truncate(length);
     secret_header(BASIC.as_bytes(), &encoded)
 }
 
-/// At most.
-fn encoded_len(name: &str, value: &str) -> usize {
+/// The most bytes that [`push_pair`] pushes.
+fn max_len(name: &str, value: &str) -> usize {
     3 * (name.len() + value.len()) + 1
 }
 
-/// `space`: what stands for a space, `+` or `%20`.
+/// `space` is the code of a space: `+` or `%20`.
 fn push_pair(buffer: &mut Buffer, name: &str, separator: u8, value: &str, space: &str) {
     push(buffer, name, space);
     buffer.push(separator);

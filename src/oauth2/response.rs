@@ -15,7 +15,7 @@ use crate::{
     token::BearerToken,
 };
 
-/// Codes of errors that do not go away by themselves.
+/// The codes of errors that do not go away by themselves.
 const PERMANENT: [&str; 6] = [
     "invalid_client",
     "invalid_grant",
@@ -26,22 +26,23 @@ const PERMANENT: [&str; 6] = [
 ];
 const MAX_CODE_LEN: usize = 64;
 const MAX_DESCRIPTION_LEN: usize = 256;
-/// For a server that is busy, and does not say for how long, or says it by a date.
+/// How long to wait for a busy server that does not say how long, or says it by a date.
 const BUSY: Duration = Duration::from_secs(30);
 
 impl BearerToken {
     /// The token in the response of an OAuth 2.0 token endpoint (RFC 6749 §5), for a program with a
     /// transport of its own. [`TokenRequest`](crate::TokenRequest) makes the request as well.
     ///
-    /// `expires_in` may be a number or a text of one. Any visible ASCII is taken for a token, and no
-    /// `token_type` for `Bearer`. The body is not wiped: it is the caller's.
+    /// `expires_in` may be a number, or a string with a number. A token may be any visible ASCII. A missing
+    /// `token_type` counts as `Bearer`. The body belongs to the caller, so this function does not wipe it.
     ///
     /// # Errors
     ///
-    /// [`SourceErrorKind::Failed`] with what the server says, permanent or with a time to wait as
-    /// `TokenRequest` says; what the server says may repeat a secret of your request, which this function
-    /// does not know. [`SourceErrorKind::Invalid`] if the response is no token response, or is of
-    /// another type than Bearer. No error has a byte of a body that is not an OAuth 2.0 error.
+    /// [`SourceErrorKind::Failed`] if the server answers with an error, which is permanent or has a time to
+    /// wait as with `TokenRequest`. The message shows the error of the server, which may repeat a secret of
+    /// your request: this function does not know the request. [`SourceErrorKind::Invalid`] if the response
+    /// is not a token response, or has a token of another type than Bearer. If the body has no OAuth 2.0
+    /// error, the error has no byte of the body.
     ///
     /// ```
     /// use http::{HeaderMap, StatusCode};
@@ -75,11 +76,11 @@ pub(super) struct Answer<'a> {
 
 impl<'a> Answer<'a> {
     pub(super) fn new(status: StatusCode, headers: &'a HeaderMap, body: &'a [u8]) -> Self {
-        let text = std::str::from_utf8(body).ok();
+        let members = std::str::from_utf8(body).ok().and_then(Object::parse);
         Self {
             status,
             headers,
-            members: text.and_then(Object::parse),
+            members,
         }
     }
 
@@ -92,8 +93,8 @@ impl<'a> Answer<'a> {
     }
 
     pub(super) fn has_code(&self, codes: &[&str]) -> bool {
-        self.member("error")
-            .is_some_and(|code| codes.contains(&code.as_str()))
+        let code = self.member("error");
+        code.is_some_and(|code| codes.contains(&code.as_str()))
     }
 
     /// The refresh token that came with an access token.
@@ -102,10 +103,10 @@ impl<'a> Answer<'a> {
         (self.status.is_success() && !token.is_empty()).then_some(token)
     }
 
-    /// The access token, or an error that does not show `secrets`, what the request had.
+    /// The access token, or an error that does not show `secrets`, the secrets of the request.
     pub(super) fn token(&self, secrets: &[&str]) -> Result<BearerToken, SourceError> {
         if !self.status.is_success() || self.has("error") {
-            return Err(self.refusal(secrets));
+            return Err(self.failure(secrets));
         }
         if self.members.is_none() {
             return Err(self.invalid("is not a JSON object"));
@@ -137,12 +138,11 @@ impl<'a> Answer<'a> {
     }
 
     fn invalid(&self, what: &str) -> SourceError {
-        let page = self.page();
-        let message = format!("the token endpoint's answer{page} {what}");
+        let message = format!("the token endpoint's answer{} {what}", self.page());
         SourceError::new(SourceErrorKind::Invalid, message)
     }
 
-    fn refusal(&self, secrets: &[&str]) -> SourceError {
+    fn failure(&self, secrets: &[&str]) -> SourceError {
         let (status, page) = (self.status, self.page());
         let code = self.shown("error", MAX_CODE_LEN, secrets);
         let description = self.shown("error_description", MAX_DESCRIPTION_LEN, secrets);
@@ -161,20 +161,15 @@ impl<'a> Answer<'a> {
         };
         match wait {
             Some(wait) => error.with_retry_after(wait),
-            None if self.is_permanent() => error.permanent(),
+            None if !status.is_server_error() && self.has_code(&PERMANENT) => error.permanent(),
             None => error,
         }
     }
 
-    fn is_permanent(&self) -> bool {
-        !self.status.is_server_error() && self.has_code(&PERMANENT)
-    }
-
-    /// A web page comes from something between here and the endpoint, or from a wrong URL.
+    /// Tells of a web page: a proxy on the way to the endpoint sent it, or the URL is wrong.
     fn page(&self) -> &'static str {
         let content_type = self.headers.get(CONTENT_TYPE);
-        let start = content_type.and_then(|value| value.as_bytes().get(..9));
-        match start {
+        match content_type.and_then(|value| value.as_bytes().get(..9)) {
             Some(start) if start.eq_ignore_ascii_case(b"text/html") => " with a web page",
             _ => "",
         }
@@ -182,15 +177,12 @@ impl<'a> Answer<'a> {
 
     /// RFC 9110 §10.2.3.
     fn retry_after(&self) -> Option<Duration> {
-        let value = self.headers.get(RETRY_AFTER)?;
-        let seconds = value
-            .to_str()
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
+        let text = self.headers.get(RETRY_AFTER)?.to_str().ok();
+        let seconds = text.and_then(|text| text.trim().parse().ok());
         Some(seconds.map_or(BUSY, Duration::from_secs))
     }
 
-    /// A member that an error may show, `most` characters of it.
+    /// The first `most` characters of a member, unless they repeat a secret.
     fn shown(&self, name: &str, most: usize, secrets: &[&str]) -> Option<String> {
         let said = self.member(name)?;
         let mut text = Zeroizing::new(String::with_capacity(said.len()));
@@ -206,7 +198,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// Not what ends a line, or changes the order in which text is displayed.
+/// Excludes characters that end a line, or change the order in which text is displayed.
 fn is_shown(c: char) -> bool {
     !c.is_control()
         && !matches!(
@@ -225,7 +217,7 @@ fn repeats(text: &str, secret: &[u8]) -> bool {
     length > 0 && texts.any(is_in_secret)
 }
 
-/// Zero and less is in the past. More than the clock has is no expiry.
+/// `None`, no expiry, if the number is too large for a `Duration`. Zero and less mean an expired token.
 fn lifetime_of(seconds: f64) -> Option<Duration> {
     if seconds <= 0.0 {
         return Some(Duration::ZERO);

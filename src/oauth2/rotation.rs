@@ -1,6 +1,6 @@
-//! The refresh token, which a server may replace when it is spent: [`Rotation`].
+//! [`Rotation`], the refresh token, which a server may replace at each use.
 
-use std::{future::Future, mem, sync::Arc};
+use std::{mem, sync::Arc};
 
 use futures::future::BoxFuture;
 use secrecy::{SecretString, zeroize::Zeroizing};
@@ -14,21 +14,9 @@ pub(super) type RefreshToken = Arc<Zeroizing<String>>;
 pub(super) type Hook =
     Arc<dyn Fn(SecretString) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
 
-pub(super) fn hook<F, Fut, E>(hook: F) -> Hook
-where
-    F: Fn(SecretString) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), E>> + Send + 'static,
-    E: Into<BoxError>,
-{
-    Arc::new(move |token| {
-        let stored = hook(token);
-        Box::pin(async move { stored.await.map_err(Into::into) })
-    })
-}
-
 #[derive(Clone)]
 pub(super) struct Rotation {
-    /// What all clones of a request share.
+    /// All clones of a request share this.
     held: Arc<Mutex<Held>>,
     pub(super) hook: Option<Hook>,
 }
@@ -36,7 +24,7 @@ pub(super) struct Rotation {
 #[derive(Clone)]
 struct Held {
     token: RefreshToken,
-    /// The hook has not yet taken it.
+    /// Whether the hook has still to store the token.
     is_new: bool,
 }
 
@@ -47,7 +35,7 @@ impl Rotation {
         Self { held, hook: None }
     }
 
-    /// The refresh token to send. It is not spent before the hook has taken it.
+    /// The refresh token to send. If the hook has still to store the token, this calls the hook first.
     pub(super) async fn current(&self) -> Result<RefreshToken, SourceError> {
         let held = self.held.lock().clone();
         if held.is_new {
@@ -56,7 +44,7 @@ impl Rotation {
         Ok(held.token)
     }
 
-    /// Puts `token` in the place of `sent`, unless another fetch has done so meanwhile.
+    /// Puts `token` in the place of `sent`, unless another fetch has replaced `sent` meanwhile.
     pub(super) async fn rotate(
         &self,
         sent: &RefreshToken,

@@ -1,12 +1,12 @@
-//! The parameters of Bearer challenges (RFC 9110 §11.6.1), also as servers write them against the RFC.
+//! Reads the parameters of Bearer challenges (RFC 9110 §11.6.1), also where a server breaks the RFC.
 
 #[cfg(test)]
 mod tests;
 
 use http::HeaderValue;
 
-/// The parameters of all Bearer challenges, in order. The lines of a field are one list
-/// (RFC 9110 §5.3), so a challenge goes on in the next line.
+/// The parameters of all Bearer challenges, in order. The lines of a field form a single list
+/// (RFC 9110 §5.3), so a challenge may go on in the next line.
 pub(crate) fn bearer_parameters<'a>(
     lines: impl IntoIterator<Item = &'a HeaderValue>,
 ) -> impl Iterator<Item = Parameter<'a>> {
@@ -26,13 +26,13 @@ pub(crate) fn bearer_parameters<'a>(
 #[derive(Clone, Copy)]
 pub(crate) struct Parameter<'a> {
     name: &'a [u8],
-    /// Without its quotes, with its escapes. Empty if there is no quote at its end.
+    /// Without its quotes, with its escapes. Empty if the closing quote is missing.
     value: &'a [u8],
     is_quoted: bool,
 }
 
 impl Parameter<'_> {
-    /// Names are the same in any case (RFC 9110 §11.2).
+    /// Compares names in any case (RFC 9110 §11.2).
     pub(crate) fn is_named(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }
@@ -62,12 +62,12 @@ enum Item<'a> {
     Parameter(Parameter<'a>),
 }
 
-/// What a field value consists of.
+/// Splits a field value into its items.
 ///
-/// It never goes back, so a long value takes time in proportion to its length.
+/// The scanner never goes back, so the time is proportional to the length of the value.
 struct Scanner<'a> {
     rest: &'a [u8],
-    /// How many bytes were looked at. A byte counts again each time it ends something.
+    /// How many looks at a byte there were. A byte counts again each time it ends a part of an item.
     #[cfg(test)]
     looks: usize,
 }
@@ -92,7 +92,7 @@ impl<'a> Scanner<'a> {
         taken
     }
 
-    /// Takes one byte, if it is this byte.
+    /// Takes the next byte if it is `byte`.
     fn take(&mut self, byte: u8) -> bool {
         let rest = self.rest.strip_prefix(&[byte]);
         #[cfg(test)]
@@ -103,7 +103,7 @@ impl<'a> Scanner<'a> {
         rest.is_some()
     }
 
-    /// The rest of a quoted text, whose first quote is taken. `None` if there is no second quote.
+    /// The rest of a quoted text after its opening quote. `None` if the closing quote is missing.
     fn quoted(&mut self, quote: u8) -> Option<&'a [u8]> {
         let mut escaped = false;
         let text = self.take_while(|byte| {
@@ -114,7 +114,7 @@ impl<'a> Scanner<'a> {
         self.take(quote).then_some(text)
     }
 
-    /// What follows the equals sign after `name`. No RFC has single quotes.
+    /// Reads the value after `name` and the equals sign. Single quotes are in no RFC; some servers send them.
     fn parameter(&mut self, name: &'a [u8]) -> Parameter<'a> {
         self.take_while(is_space);
         let quote = [b'"', b'\''].into_iter().find(|&quote| self.take(quote));
@@ -141,7 +141,7 @@ impl<'a> Iterator for Scanner<'a> {
             if self.take(b'=') {
                 return Some(Item::Parameter(self.parameter(word)));
             }
-            // A quote at a word is of quotes that do not match: `realm="the "admin" area"`.
+            // A quote next to a word is a sign of unescaped quotes: `realm="the "admin" area"`.
             if !is_apart && self.take(b'"') {
                 self.quoted(b'"');
             } else if word.is_empty() {

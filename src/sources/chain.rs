@@ -1,4 +1,4 @@
-//! Several sources, of which the first that is not absent wins: [`first_of`], [`Chain`].
+//! [`Chain`], several sources of which the first that is not absent wins, and [`first_of`], its start.
 
 use std::{
     error::Error as StdError,
@@ -23,20 +23,20 @@ pub fn first_of(source: impl IntoSource) -> Chain {
 
 /// Several sources, of which the first that is not absent wins, for good.
 ///
-/// A source with [nothing to take a token from](SourceErrorKind::Absent), such as a variable that is
-/// not set or a file that does not exist, is passed over. The first source with any other answer is
-/// the winner, with a token or with an error: a malformed token is a mistake to hear of, not a reason
-/// to act as somebody else. The error lists each source that was passed over, and why the source has
-/// no token.
+/// A source is absent if it has [nothing to take a token from](SourceErrorKind::Absent), such as a variable
+/// that is not set or a file that does not exist. The chain passes over an absent source. The first source
+/// with any other answer is the winner, with a token or with an error: a malformed token is a mistake to
+/// hear of, not a reason to act as somebody else. The error of the winner also lists each source that was
+/// passed over, and why that source has no token.
 ///
-/// The winner stays the winner, also if a server rejects its token, and also if the winner has no
-/// token any more: **no answer of a server makes a program act as somebody else**. Nobody asks the
-/// other sources again, whatever they have by then. While every source is absent there is no winner,
-/// and each request searches anew. A source that could not be made is not made again later.
+/// The winner stays the winner, even if a server rejects its token, and even if the winner has no token
+/// any more: **no answer of a server makes a program act as somebody else**. The chain never asks the other
+/// sources again, whatever they have by then. While every source is absent there is no winner, and each
+/// request searches anew. A source that could not be made is not made again later.
 ///
-/// A search asks one source after the other, and waits for each answer. Requests that search at the
-/// same time may get different answers from a source that changes. They agree on one winner: the
-/// first that a search finds.
+/// A search asks the sources in order, and waits for each answer. Requests that search at the same time may
+/// get different answers from a source that changes. All requests use the same winner: the first winner that
+/// a search finds.
 ///
 /// ```
 /// use tower_bearer::{BearerAuthLayer, EnvToken, FileToken, first_of};
@@ -45,7 +45,7 @@ pub fn first_of(source: impl IntoSource) -> Chain {
 /// let layer = BearerAuthLayer::new(source);
 /// ```
 ///
-/// Any source can be a part, and the last may well be a source that always has a token:
+/// Any source can be a part. The last part may be a source that always has a token:
 ///
 /// ```
 /// use tower_bearer::{BearerToken, EnvToken, StaticToken, first_of};
@@ -57,11 +57,11 @@ pub fn first_of(source: impl IntoSource) -> Chain {
 #[derive(Clone)]
 pub struct Chain {
     parts: Vec<Part>,
-    /// An index into `parts`, once a source has won.
+    /// The index of the winner in `parts`, once there is a winner.
     winner: Arc<OnceLock<usize>>,
 }
 
-/// What a [`Chain`] can be made of: a [`TokenSource`], or the result of trying to make one.
+/// A part of a [`Chain`]: a [`TokenSource`], or the result of trying to make a source.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a part of a chain of sources",
     label = "this is neither a `TokenSource` nor a `Result<impl TokenSource, SourceError>`",
@@ -125,7 +125,7 @@ impl Chain {
         self.parts.get(*self.winner.get()?)
     }
 
-    /// Asks the sources in order until a source is not absent, which then is the winner.
+    /// Asks the sources in order until a source is not absent. That source is then the winner.
     async fn search(self) -> Result<BearerToken, SourceError> {
         let mut absent = Vec::new();
         for (index, part) in self.parts.iter().enumerate() {
@@ -134,7 +134,7 @@ impl Chain {
                 answer if *self.winner.get_or_init(|| index) == index => {
                     return answer.map_err(|error| after_absent(&absent, error));
                 }
-                // Another search has found another winner meanwhile. This answer is somebody else's.
+                // Another search has found another winner meanwhile. Drop the answer of this source.
                 _ => break,
             }
         }
@@ -150,7 +150,7 @@ fn all_absent(errors: &[SourceError]) -> SourceError {
     SourceError::new(SourceErrorKind::Absent, list(errors))
 }
 
-/// The error of the winner, which also lists the sources that were passed over.
+/// The error of the winner, with a list of the sources that were passed over.
 fn after_absent(absent: &[SourceError], error: SourceError) -> SourceError {
     if absent.is_empty() {
         return error;
@@ -174,7 +174,7 @@ fn list(errors: &[SourceError]) -> String {
 }
 
 impl TokenSource for Chain {
-    /// Once there is a winner, costs what the winner does, and an atomic load.
+    /// Once there is a winner, costs as much as the winner, and an atomic load.
     fn token(&self) -> TokenFuture {
         match self.winner() {
             Some(winner) => winner.token(),

@@ -14,7 +14,7 @@ pub(super) struct Expiry {
     pub(super) given: Given,
 }
 
-/// How an expiry was given, and so which clock it is true by.
+/// The setter that the user called. The setter decides by which clock the expiry is exact.
 #[derive(Clone, Copy)]
 pub(super) enum Given {
     In,
@@ -36,7 +36,8 @@ impl Expiry {
         let (now, wall) = (clock::now(), clock::wall());
         let monotonic = match time.duration_since(wall) {
             Ok(left) => now.checked_add(left)?,
-            // A clock need not reach back so far. Any time in the past says the same.
+            // The monotonic clock may not reach back so far. Any time in the past says that the token
+            // has expired.
             Err(passed) => now.checked_sub(passed.duration()).unwrap_or(now),
         };
         Some(Self {
@@ -55,16 +56,16 @@ impl Expiry {
         })
     }
 
-    /// Not inlined: the sources without an engine read two clocks only for a token with an expiry.
+    /// Not inlined: this reads two clocks, and most tokens have no expiry in the sources that call this.
     #[inline(never)]
     pub(super) fn has_passed(&self) -> bool {
         self.monotonic <= clock::now() || self.wall.is_some_and(|at| at <= clock::wall())
     }
 
-    /// What is left by the clocks of a runtime, which need not be the clocks of this crate.
+    /// The time until the expiry, by the clocks of a runtime, which need not be the clocks of this crate.
     pub(super) fn left(&self, now: Instant, wall: SystemTime) -> Duration {
         match (self.given, self.wall) {
-            // It counts from when the token was made, by the clocks of then.
+            // The lifetime counts from the call of `expires_in`, by the clocks of this crate.
             (Given::In, at) => {
                 let left = self.monotonic.saturating_duration_since(clock::now());
                 at.map_or(left, |at| left.min(until(at, clock::wall())))

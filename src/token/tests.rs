@@ -47,7 +47,7 @@ fn an_expiry_has_passed_when_either_clock_says_so() {
     }
 }
 
-/// What is left of a token at `now` and `wall`.
+/// The time until the token expires, at `now` and `wall`.
 fn left(token: &BearerToken, now: Instant, wall: SystemTime) -> Duration {
     token.lifetime(now, wall).unwrap()
 }
@@ -71,7 +71,7 @@ fn a_moment_is_judged_by_the_clock_it_was_given_by() {
     assert_eq!(left(&at_time, now, wall + day), Duration::ZERO);
 }
 
-/// A fetch on another clock, as in a simulation, has the whole lifetime before it.
+/// A token that is fetched on another clock, as in a simulation, has its whole lifetime left.
 #[test]
 fn a_lifetime_counts_from_when_the_token_was_made_by_the_clocks_of_the_crate() {
     let token = token().expires_in(HOUR);

@@ -1,10 +1,10 @@
-//! Which text is a token, [`TokenText`], and why another text is not: [`InvalidToken`].
+//! [`TokenText`], the texts that a token can be made from, and [`InvalidToken`], why a text is not a token.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
-/// The longest token that is taken, in bytes. No server accepts a header field this long.
+/// The longest token that this crate accepts, in bytes. No server accepts a header field this long.
 pub(super) const MAX_LEN: usize = 64 * 1024;
 
 /// U+FEFF, which some editors put in front of UTF-8.
@@ -24,7 +24,7 @@ pub(super) fn check_b64token(text: &str) -> Result<(), InvalidToken> {
 }
 
 pub(super) fn check_visible(text: &str) -> Result<(), InvalidToken> {
-    // First: what is within the quotes is no token either.
+    // Before other bytes: if there is a space within the quotes, the quotes are still the likely mistake.
     if is_quoted(text) {
         return Err(InvalidToken::forbidden(text, 0));
     }
@@ -34,7 +34,7 @@ pub(super) fn check_visible(text: &str) -> Result<(), InvalidToken> {
     }
 }
 
-/// Whether a pair of quotes is around it, straight or curly.
+/// Whether a pair of quotes surrounds the text, straight or curly.
 fn is_quoted(text: &str) -> bool {
     [
         ('"', '"'),
@@ -50,7 +50,7 @@ fn is_quoted(text: &str) -> bool {
     })
 }
 
-/// The text of a variable or of a file, without what surrounds a token there: whitespace, and the mark
+/// The text of a variable or of a file, without the whitespace around it, and without the byte order mark
 /// that some editors put in front of UTF-8.
 pub(crate) fn trimmed(text: &str) -> &str {
     let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
@@ -61,9 +61,9 @@ pub(crate) fn trimmed(text: &str) -> &str {
 }
 
 /// A text that a [`BearerToken`](crate::BearerToken) can be made from: `&str`, `&String`, `String`, `Box<str>`,
-/// [`SecretString`], [`Zeroizing<String>`]. What is given by value is wiped, spare capacity too.
+/// [`SecretString`], [`Zeroizing<String>`]. A text that is given by value is wiped with its spare capacity.
 ///
-/// Sealed: it cannot be implemented outside this crate.
+/// Sealed: no type outside this crate can implement it.
 pub trait TokenText: Sealed {}
 
 pub(super) mod sealed {
@@ -115,8 +115,8 @@ impl Sealed for Zeroizing<String> {
     }
 }
 
-/// Why a text is not a token: what is wrong, at which byte, and what the likely mistake is. It never
-/// holds a byte of the text.
+/// Why a text is not a token: what is wrong, at which byte, and what the likely mistake is. The error
+/// never holds a byte of the text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct InvalidToken {
     pub(super) reason: Reason,
@@ -227,7 +227,7 @@ impl fmt::Display for InvalidToken {
     }
 }
 
-/// Carries the text of `Display`: it is what `main` prints.
+/// Shows the text of `Display`, since `main` prints an error by its `Debug`.
 impl fmt::Debug for InvalidToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InvalidToken")

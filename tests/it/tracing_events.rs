@@ -122,7 +122,7 @@ fn a_fetch_that_fails_tells_the_kind_of_failure() {
         (
             Script::Same(rejected),
             "Rejected",
-            "the token that was fetched is one that a server has rejected",
+            "a server has already rejected the token that was fetched",
         ),
     ] {
         let events = Log::of(|| {

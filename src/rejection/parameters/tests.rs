@@ -19,7 +19,7 @@ fn read(lines: &[&[u8]]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What another crate reads, if the text is well-formed in its eyes.
+/// The parameters that http-auth reads, or an error if the text is malformed for http-auth.
 fn read_by_http_auth(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut parameters = Vec::new();
     for challenge in ChallengeParser::new(text) {
@@ -45,7 +45,7 @@ struct Pair {
     before: &'static str,
     after: &'static str,
     value: Value,
-    /// What is behind it, with at least one comma.
+    /// The text after the pair: at least a comma.
     comma: &'static str,
 }
 
@@ -107,8 +107,8 @@ fn value_character() -> impl Strategy<Value = char> {
     ]
 }
 
-/// `strict` leaves out what RFC 9110 allows and http-auth does not read: several spaces after a
-/// scheme, `token68`, and `obs-text`.
+/// The text of the challenges. With `strict`, the text lacks what RFC 9110 allows and http-auth does not
+/// read: several spaces after a scheme, `token68`, and `obs-text`.
 fn write(challenges: &[Challenge], strict: bool) -> String {
     let mut text = String::new();
     let mut comma = "";
@@ -201,8 +201,8 @@ fn steps(value: &[u8]) -> usize {
     scanner.looks
 }
 
-/// An item is at least one byte, and reading an item looks at no byte twice but at those that end one
-/// of its parts.
+/// An item has at least a byte. Reading an item looks at a byte again only if the byte ends a part of the
+/// item.
 fn most_steps(length: usize) -> usize {
     10 * (length + 1)
 }
@@ -274,13 +274,13 @@ fn what_is_read_of_malformed_challenges() {
         ),
         ("Bearer\ta=b", &[("a", "b")]),
         ("Bearer, a=b", &[("a", "b")]),
-        // An empty value, and a value without its end.
+        // An empty value, and a value without its closing quote.
         ("Bearer a=, b=c", &[("a", ""), ("b", "c")]),
         ("Bearer a=", &[("a", "")]),
         (r#"Bearer a="b, c=d"#, &[("a", "")]),
         (r#"Bearer a="b\"#, &[("a", "")]),
         (r#"Bearer a="b\""#, &[("a", "")]),
-        // Quotes that do not match, and quotes where no value can be.
+        // Quotes within quotes, and quotes where no value can be.
         (r#"Bearer a="b "c" d", e=f"#, &[("a", "b "), ("e", "f")]),
         (r#"Bearer "a=b", c=d"#, &[("c", "d")]),
         (r#"Bearer a "b=c" d=e"#, &[]),

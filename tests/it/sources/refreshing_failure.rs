@@ -89,7 +89,7 @@ fn inside_the_back_off_callers_get_the_error_at_once_with_the_time_until_the_nex
         .expect("a caller waits")
         .unwrap_err();
     assert_eq!(second.retry_after(), Some(Duration::from_millis(1)));
-    let said = "no token, and no new try to fetch one for 1.0ms";
+    let said = "no token, and no new fetch for 1.0ms";
     assert_eq!(second.to_string(), said);
     assert_eq!(endpoint.fetches(), 1);
     endpoint.time.advance(Duration::from_millis(1));

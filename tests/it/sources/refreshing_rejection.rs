@@ -154,7 +154,7 @@ fn a_fetch_that_gives_the_rejected_token_again_is_an_error_that_says_so() {
     assert_eq!(error.kind(), SourceErrorKind::Rejected);
     assert_eq!(
         error.to_string(),
-        "the token that was fetched is one that a server has rejected"
+        "a server has already rejected the token that was fetched"
     );
     // Not a loop: the back-off holds.
     assert_eq!(number(&endpoint, &source), 1);
