@@ -19,6 +19,8 @@ mod layer {
     mod allocations;
     mod attach;
     mod bare;
+    // Reads its cases with the parser that these features bring: no example has to build one for it.
+    #[cfg(any(feature = "dnanexus", feature = "oauth2"))]
     mod challenges;
     mod future_size;
     mod grpc;
