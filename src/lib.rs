@@ -239,6 +239,8 @@ mod response_rules;
 mod retry;
 mod rules;
 mod runtime;
+#[cfg(feature = "oauth2")]
+mod secret_form;
 #[cfg(any(feature = "dnanexus", feature = "oauth2"))]
 mod secret_json;
 mod secret_text;

@@ -1,7 +1,6 @@
 //! Tokens from an OAuth 2.0 token endpoint: [`TokenRequest`].
 
 mod exchange;
-mod form;
 mod response;
 mod rotation;
 

@@ -124,7 +124,7 @@ impl BearerToken {
         })
     }
 
-    /// The same token, known to expire at `at`.
+    /// The same token, known to expire at `at`. In a test that moves tokio's time, take `at` from that time.
     #[must_use]
     pub fn expires_at(self, at: Instant) -> Self {
         self.with_expiry(Some(Expiry::at(at)))

@@ -90,11 +90,15 @@ impl SourceError {
     pub(crate) fn failed(error: impl Into<BoxError>) -> Self {
         match error.into().downcast::<Self>() {
             Ok(error) => *error,
-            Err(error) => Self::with_source(
-                SourceErrorKind::Failed,
-                "the token could not be fetched",
-                error,
-            ),
+            Err(error) => {
+                let cause = find_in_chain::<Self>(&*error).map(Self::kind);
+                // A fetch through a client that asks this source hands the error on in another error.
+                let kind = match cause {
+                    Some(SourceErrorKind::Recursive) => SourceErrorKind::Recursive,
+                    _ => SourceErrorKind::Failed,
+                };
+                Self::with_source(kind, "the token could not be fetched", error)
+            }
         }
     }
 

@@ -16,12 +16,13 @@ use secrecy::zeroize::Zeroizing;
 use tower_service::Service;
 
 use super::{
-    CLIENT_ASSERTION, CLIENT_SECRET, TokenRequest, Value, form,
+    CLIENT_ASSERTION, CLIENT_SECRET, TokenRequest, Value,
     response::Answer,
     rotation::{RefreshToken, Rotation},
 };
 use crate::{
     error::{BoxError, SourceError, SourceErrorKind},
+    secret_form,
     token::BearerToken,
 };
 
@@ -59,7 +60,7 @@ where
     let answer = Answer::new(parts.status, &parts.headers, &buffer);
     let mut secrets: Vec<_> = request.secret.iter().map(|text| text.as_str()).collect();
     let header = basic.as_ref().and_then(|header| header.to_str().ok());
-    secrets.extend(header.and_then(|header| header.strip_prefix(form::BASIC)));
+    secrets.extend(header.and_then(|header| header.strip_prefix(secret_form::BASIC)));
     for (name, value) in &sent {
         match (value, answer.refresh_token()) {
             (Sent::Refresh(rotation, old), Some(new)) => rotation.rotate(old, new).await?,
@@ -114,7 +115,10 @@ impl TokenRequest {
     /// What authenticates a client with a secret that does not go into the form.
     fn basic(&self) -> Result<Option<HeaderValue>, SourceError> {
         let id = self.client_id.as_deref().unwrap_or_default();
-        let header = self.secret.as_ref().map(|secret| form::basic(id, secret));
+        let header = self
+            .secret
+            .as_ref()
+            .map(|secret| secret_form::basic(id, secret));
         Ok(header.transpose()?)
     }
 
@@ -139,7 +143,7 @@ impl TokenRequest {
             Some(header) => request = request.header(AUTHORIZATION, header),
             None => pairs.extend(id.map(|id| ("client_id", id))),
         }
-        let request = request.body(B::from(Bytes::from_owner(form::encode(&pairs))));
+        let request = request.body(B::from(Bytes::from_owner(secret_form::encode(&pairs))));
         request.map_err(|error| failed(CANNOT_ASK, error))
     }
 }

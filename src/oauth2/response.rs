@@ -8,9 +8,9 @@ use http::{
 };
 use secrecy::zeroize::Zeroizing;
 
-use super::form;
 use crate::{
     error::{SourceError, SourceErrorKind},
+    secret_form,
     secret_json::Object,
     token::BearerToken,
 };
@@ -191,7 +191,7 @@ impl<'a> Answer<'a> {
         let tokens = tokens.iter().flatten().map(|token| token.as_str());
         let mut secrets = secrets.iter().copied().chain(tokens);
         let is_repeated = secrets.any(|secret| {
-            let in_form = form::encode_value(secret);
+            let in_form = secret_form::encode_value(secret);
             repeats(&text, secret.as_bytes()) || repeats(&text, &in_form)
         });
         (!text.is_empty() && !is_repeated).then(|| text.to_string())

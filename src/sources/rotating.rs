@@ -59,8 +59,8 @@ impl RotatingToken {
         Self::with(Some(first))
     }
 
-    /// Starts without a token: requests wait for the first [`rotate`](Self::rotate). A timeout
-    /// around the stack covers that wait.
+    /// Starts without a token: requests wait for the first [`rotate`](Self::rotate), for ever if there is
+    /// none. A timeout around the stack covers that wait.
     #[must_use]
     pub fn empty() -> Self {
         Self::with(None)

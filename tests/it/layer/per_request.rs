@@ -301,6 +301,7 @@ fn a_fetch_goes_through_the_layers_own_client_if_it_asks_for_no_token() {
         } else {
             let error = sent.unwrap_err();
             let error = ours(&error).source_error().unwrap();
+            assert_eq!(error.kind(), SourceErrorKind::Recursive);
             let cause = error.cause::<SourceError>().unwrap();
             assert_eq!(cause.kind(), SourceErrorKind::Recursive);
             assert!(server.seen().is_empty());

@@ -1,4 +1,5 @@
-//! The form of a token request and the header of its client, in buffers that are wiped and never grow.
+//! The form of a token request and the Basic header of its client, in buffers that are wiped and never
+//! grow.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use form_urlencoded::byte_serialize;
@@ -10,10 +11,10 @@ use crate::token::{InvalidToken, secret_header};
 type Buffer = Zeroizing<Vec<u8>>;
 
 /// The scheme of RFC 7617.
-pub(super) const BASIC: &str = "Basic ";
+pub(crate) const BASIC: &str = "Basic ";
 
 /// RFC 6749 appendix B.
-pub(super) fn encode(pairs: &[(&str, &str)]) -> Buffer {
+pub(crate) fn encode(pairs: &[(&str, &str)]) -> Buffer {
     let lengths = pairs.iter().map(|(name, value)| max_len(name, value) + 1);
     let mut form = Zeroizing::new(Vec::with_capacity(lengths.sum()));
     for (name, value) in pairs {
@@ -26,7 +27,7 @@ pub(super) fn encode(pairs: &[(&str, &str)]) -> Buffer {
 }
 
 /// A value as it stands in a form.
-pub(super) fn encode_value(value: &str) -> Buffer {
+pub(crate) fn encode_value(value: &str) -> Buffer {
     let mut encoded = Zeroizing::new(Vec::with_capacity(3 * value.len()));
     push(&mut encoded, value, "+");
     encoded
@@ -34,7 +35,7 @@ pub(super) fn encode_value(value: &str) -> Buffer {
 
 /// RFC 6749 §2.3.1: the name and the secret are encoded as in a form before they are encoded as RFC 7617
 /// says. A space becomes `%20`, which a form allows: some servers, such as Authlib, read a `+` here as a `+`.
-pub(super) fn basic(id: &str, secret: &str) -> Result<HeaderValue, InvalidToken> {
+pub(crate) fn basic(id: &str, secret: &str) -> Result<HeaderValue, InvalidToken> {
     let mut plain = Zeroizing::new(Vec::with_capacity(max_len(id, secret)));
     push_pair(&mut plain, id, b':', secret, "%20");
     let mut encoded = Zeroizing::new(vec![0; plain.len().div_ceil(3) * 4]);
