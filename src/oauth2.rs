@@ -59,6 +59,9 @@ use crate::{
 /// does: [With reqwest](crate::guide::reqwest#for-a-token-endpoint) has the lines that make it a service
 /// without redirects.
 ///
+/// The client may be the client that the layer wraps: the request has [`UseToken::none`](crate::UseToken::none),
+/// so that the layer leaves it as it is.
+///
 /// A response of more than 64 KiB is an error. This type sets no time limit: the
 /// [`fetch_timeout`](crate::RefreshingTokenBuilder::fetch_timeout) of the source is the limit.
 ///

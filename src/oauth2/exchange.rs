@@ -24,6 +24,7 @@ use crate::{
     error::{BoxError, SourceError, SourceErrorKind},
     secret_form,
     token::BearerToken,
+    use_token::UseToken,
 };
 
 /// The longest response that this crate reads, in bytes.
@@ -137,7 +138,9 @@ impl TokenRequest {
         let id = self.client_id.as_deref();
         let mut request = Request::post(&self.url)
             .header(ACCEPT, "application/json")
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            // The client may be the client that the layer wraps: its token is not for the endpoint.
+            .extension(UseToken::none());
         // RFC 6749 §2.3: the client identifies itself once.
         match basic {
             Some(header) => request = request.header(AUTHORIZATION, header),

@@ -1,10 +1,13 @@
 //! What is sent: to the byte, for each grant and each way to authenticate.
 
+use std::sync::{Arc, OnceLock};
+
 use futures::FutureExt;
 use http::{HeaderMap, Method};
+use tower::{Layer, util::BoxCloneSyncService};
 use tower_bearer::{
-    BearerToken, RefreshingToken, SourceError, SourceErrorKind, StaticToken, TokenRequest,
-    TokenSource, source_fn,
+    BearerAuthLayer, BearerToken, BoxError, RefreshingToken, SourceError, SourceErrorKind,
+    StaticToken, TokenRequest, TokenSource, source_fn,
 };
 
 use crate::support::{
@@ -242,6 +245,41 @@ fn it_is_what_a_source_fetches_with() {
         endpoint.seen().len(),
         2,
         "a fetch each, over the same client"
+    );
+}
+
+/// A layer would put its token in the place of the client's secret, or wait for the very token.
+#[test]
+fn no_layer_of_this_crate_puts_its_token_on_a_token_request() {
+    let endpoint = TokenEndpoint::ok();
+    let other = BearerAuthLayer::new(StaticToken::new(token("other")));
+    for request in [
+        with_secret(),
+        with_secret().map(TokenRequest::secret_in_body),
+    ] {
+        let fetch = request.unwrap().over(other.layer(endpoint.clone()));
+        fetch().now_or_never().unwrap().unwrap();
+    }
+    let authorization = |at: usize| endpoint.seen()[at].headers().get("authorization").cloned();
+    assert_eq!(authorization(0).unwrap(), "Basic bXktY2xpZW50OnMzY3JldA==");
+    assert_eq!(authorization(1), None);
+
+    // Through the client that waits for the token.
+    let client = Arc::new(OnceLock::<BoxCloneSyncService<_, _, BoxError>>::new());
+    let within = Arc::clone(&client);
+    let request = with_secret().unwrap();
+    let time = VirtualTime::new();
+    let source = RefreshingToken::builder(move || {
+        let client = within.get().unwrap().clone();
+        request.clone().fetch(client)
+    })
+    .runtime(time.clone())
+    .build();
+    let layered = BearerAuthLayer::new(source.clone()).layer(endpoint.clone());
+    assert!(client.set(BoxCloneSyncService::new(layered)).is_ok());
+    assert_eq!(
+        text(&time.block_on(source.token()).unwrap()),
+        "Bearer access"
     );
 }
 
