@@ -96,7 +96,7 @@
 //! |---|---|---|
 //! | hyper-util's client, HTTP/1.1 and HTTP/2 | example `http2` | it is `Clone` |
 //! | a connection of hyper, HTTP/1 | [`BearerAuth`](BearerAuth#clone) | `SendRequest` is neither `Clone` nor a Tower service: eight lines make it a service, and a buffer makes the service `Clone`. When the connection closes, the buffer fails for good |
-//! | a connection of hyper, HTTP/2 | test `clients::http2` | `SendRequest` is `Clone`, and `service_fn` makes it a service: `a_bare_http2_connection_of_hyper_takes_the_layer_as_it_is` |
+//! | a connection of hyper, HTTP/2 | test `clients::http2` | `SendRequest` is `Clone`, and `service_fn` makes it a service |
 //! | plain reqwest | example `reqwest_tower` in `clients` | the `Client` is a service of reqwest's own `Request`: a `service_fn` of five lines makes it a service of `http::Request`. The `Client` follows redirects below the layer: use `Policy::none()`. See [`guide::reqwest`] |
 //! | reqwest-middleware | example `reqwest_middleware` in `clients` | feature `reqwest-middleware`: the layer is a `Middleware` (reqwest-middleware 0.5). See [`guide::reqwest`] |
 //! | ureq, `reqwest::blocking` and other blocking clients | example `blocking` in `clients` | a source without the layer: get the token by `futures::executor::block_on(source.token())`, or by `now_or_never` if the source has its token at hand; put its [`header_value`](BearerToken::header_value) on the request, and call [`reject`](BearerToken::reject) on a 401. Your code has to check where the token goes, since no layer does |
