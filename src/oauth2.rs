@@ -83,6 +83,8 @@ use crate::{
 ///
 /// This type has no discovery, no flows with a user and a browser, no PKCE, no `DPoP` and no signing. The
 /// crates `huskarl` and `oauth2` have them: call these crates in the fetch function of a `RefreshingToken`.
+/// They leave secrets in freed memory, which is why this type does not build on them:
+/// [`guide::which_crate`](crate::guide::which_crate) has the counts.
 #[derive(Clone)]
 pub struct TokenRequest {
     url: Uri,
