@@ -47,13 +47,13 @@ impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
             }
         };
         // To parse the URL anew costs more than all the rest, so only where its host matters.
-        if !(rules.are_none() && request.url().scheme() == "https") {
+        if !(rules.carry_any_https() && request.url().scheme() == "https") {
             // A URL that is not a URI has no `Uri` to send it to either; reqwest will say so.
             let Ok(uri) = request.url().as_str().parse::<Uri>() else {
                 return next.run(request, extensions).await;
             };
             let verdict = if chosen.is_some() {
-                rules.verdict_for_chosen(&uri)
+                rules.verdict_by_uri(&uri)
             } else {
                 rules.verdict(&uri, request.headers())
             };

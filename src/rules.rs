@@ -175,7 +175,7 @@ impl Rules {
 
     /// Whether every request over https gets the token.
     #[cfg(feature = "reqwest-middleware")]
-    pub(crate) fn are_none(&self) -> bool {
+    pub(crate) fn carry_any_https(&self) -> bool {
         self.origins.is_empty() && !self.keep_existing
     }
 
@@ -198,7 +198,7 @@ impl Rules {
             trace::passed(trace::WhyPassed::KeepExisting);
             return Verdict::Pass;
         }
-        self.verdict_for_chosen(uri)
+        self.verdict_by_uri(uri)
     }
 
     /// Whether a request goes out without a token because the source has none.
@@ -212,7 +212,7 @@ impl Rules {
 
     /// The verdict on a request, whatever headers the request has already. A request with a source of its
     /// own gets this verdict.
-    pub(crate) fn verdict_for_chosen(&self, uri: &Uri) -> Verdict {
+    pub(crate) fn verdict_by_uri(&self, uri: &Uri) -> Verdict {
         let scheme = uri.scheme().and_then(Scheme::of);
         if !self.origins.is_empty() {
             let in_scope = match (scheme, uri.authority()) {

@@ -215,7 +215,7 @@ impl<S, T> BearerAuth<S, T> {
             return ResponseFuture::without_token(self.inner.call(request));
         };
         let rules = &self.auth.rules;
-        match rules.verdict_for_chosen(request.uri()) {
+        match rules.verdict_by_uri(request.uri()) {
             Verdict::Carry => {}
             Verdict::Pass => return ResponseFuture::without_token(self.inner.call(request)),
             Verdict::Refuse => return self.refuse(&request),
