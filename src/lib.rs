@@ -122,8 +122,10 @@
 //! # Where the token goes
 //!
 //! * **Plaintext.** The layer refuses a request over `http`, or over a scheme that is not known to be
-//!   encrypted, with [`ErrorKind::InsecureTransport`], before it asks the source. A request to `localhost` or
-//!   to a loopback address is not refused. The layer does not see a proxy: a client that sends requests to
+//!   encrypted, with [`ErrorKind::InsecureTransport`], before it asks the source. A request to `localhost`,
+//!   to a loopback address or to a Unix socket is not refused, and
+//!   [`danger_allow_plaintext`](BearerAuthLayer::danger_allow_plaintext) lets each
+//!   request over plaintext pass. The layer does not see a proxy: a client that sends requests to
 //!   `localhost` through a proxy sends the token to the proxy in plaintext.
 //! * **Origins.** Without [`for_origin`](BearerAuthLayer::for_origin), each https host that the client talks to
 //!   gets the token. With `for_origin`, only the named scheme, host and port get the token. Other requests pass
