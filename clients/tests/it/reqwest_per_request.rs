@@ -40,6 +40,23 @@ async fn a_request_may_bring_its_own_token_or_none_at_all() {
 }
 
 #[tokio::test]
+async fn the_extension_wins_over_a_header_that_the_layer_would_keep() {
+    let server = Server::ok().await;
+    let client = client(BearerAuthLayer::new(StaticToken::new(token("ours"))).keep_existing());
+    for chosen in [None, Some(UseToken::new(token("tenant")))] {
+        let mut request = client
+            .get(&server.url)
+            .header("authorization", "Bearer own");
+        if let Some(chosen) = chosen {
+            request = request.with_extension(chosen);
+        }
+        request.send().await.unwrap();
+    }
+    let sent = server.fields("authorization");
+    assert_eq!(sent, ["Bearer own", "Bearer tenant"]);
+}
+
+#[tokio::test]
 async fn a_rejected_request_of_a_tenant_is_retried_with_the_tenants_other_token() {
     let server = Server::taking("new").await;
     let ours = token("ours");

@@ -111,6 +111,8 @@ fn what_authenticates_the_client_last_replaces_what_did_before() {
     let request = || with_secret().map(TokenRequest::secret_in_body);
     let by_assertion = form(request().map(|request| request.client_assertion(subject())));
     assert!(!by_assertion.contains("s3cret"), "{by_assertion}");
+    let (_, headers) = sent(with_secret().map(|request| request.client_assertion(subject())));
+    assert!(!headers.contains_key("authorization"));
     let back = request().map(|request| request.client_assertion(subject()).client_secret("two"));
     let (form, headers) = sent(back);
     assert_eq!(form, "grant_type=client_credentials");

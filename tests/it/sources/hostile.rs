@@ -141,41 +141,24 @@ fn without_a_runtime_one_request_waits_for_a_refresh_that_has_no_time_limit() {
 }
 
 #[test]
-fn a_waiter_is_told_of_an_invalidation_also_when_the_fetch_has_just_ended() {
-    let endpoint = Endpoint::new(|| Script::Token(Some(HOUR)));
-    let source = endpoint.source();
-    let mut waiter = Task::waiting(source.token());
-    endpoint.time.run();
-    source.invalidate();
-    let result = waiter.poll();
-    endpoint.time.run();
-    let result = match result {
-        Poll::Ready(result) => result,
-        Poll::Pending => waiter.finish(),
-    };
-    let kind = result
-        .map(|token| text(&token))
-        .map_err(|error| error.kind());
-    assert_eq!(kind, Err(SourceErrorKind::Invalidated));
-}
-
-#[test]
-fn a_waiter_is_told_of_an_invalidation_also_when_the_fetch_has_just_been_lost() {
-    let endpoint = Endpoint::new(|| Script::Token(Some(HOUR)));
-    let source = endpoint.source();
-    let mut waiter = Task::waiting(source.token());
-    endpoint.time.drop_tasks();
-    source.invalidate();
-    let result = waiter.poll();
-    endpoint.time.run();
-    let result = match result {
-        Poll::Ready(result) => result,
-        Poll::Pending => waiter.finish(),
-    };
-    let kind = result
-        .map(|token| text(&token))
-        .map_err(|error| error.kind());
-    assert_eq!(kind, Err(SourceErrorKind::Invalidated));
+fn a_waiter_is_told_of_an_invalidation_also_when_the_fetch_has_just_ended_or_been_lost() {
+    for end in [VirtualTime::run, VirtualTime::drop_tasks] {
+        let endpoint = Endpoint::new(|| Script::Token(Some(HOUR)));
+        let source = endpoint.source();
+        let mut waiter = Task::waiting(source.token());
+        end(&endpoint.time);
+        source.invalidate();
+        let result = waiter.poll();
+        endpoint.time.run();
+        let result = match result {
+            Poll::Ready(result) => result,
+            Poll::Pending => waiter.finish(),
+        };
+        let kind = result
+            .map(|token| text(&token))
+            .map_err(|error| error.kind());
+        assert_eq!(kind, Err(SourceErrorKind::Invalidated));
+    }
 }
 
 /// Counts the clones of its waker that live.

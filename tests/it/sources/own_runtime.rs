@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use tower_bearer::{Runtime, TokenSource};
+use tower_bearer::{RefreshingToken, Runtime, TokenSource};
 
 use crate::{
     sources::refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, number_of, one_hour, waiting},
@@ -48,18 +48,22 @@ impl Runtime for Lagging {
     }
 }
 
+fn on_a_lagging_clock(endpoint: &Endpoint) -> RefreshingToken {
+    endpoint
+        .builder()
+        .refresh_jitter(0.0)
+        .startup_jitter(0.0)
+        .runtime(Lagging(endpoint.time.clone()))
+        .build()
+}
+
 #[test]
 fn a_coarse_clock_that_lags_serves_no_token_past_its_end() {
     // A fast path was published shortly before the end, or longer before.
     for before in [NANO, MILLI, LAG, 21 * MILLI, 500 * MILLI] {
         let endpoint = Endpoint::new(|| Script::Hang);
         endpoint.script([one_hour()]);
-        let source = endpoint
-            .builder()
-            .refresh_jitter(0.0)
-            .startup_jitter(0.0)
-            .runtime(Lagging(endpoint.time.clone()))
-            .build();
+        let source = on_a_lagging_clock(&endpoint);
         endpoint.time.block_on(source.token()).unwrap();
         // Service ends ten seconds before the token does.
         endpoint.time.advance(HOUR - 10 * SECOND - before);
@@ -75,12 +79,7 @@ fn a_coarse_clock_that_lags_serves_no_token_past_its_end() {
 #[test]
 fn a_coarse_clock_that_lags_notices_that_a_refresh_is_due() {
     let endpoint = Endpoint::new(one_hour);
-    let source = endpoint
-        .builder()
-        .refresh_jitter(0.0)
-        .startup_jitter(0.0)
-        .runtime(Lagging(endpoint.time.clone()))
-        .build();
+    let source = on_a_lagging_clock(&endpoint);
     endpoint.time.block_on(source.token()).unwrap();
     let due = HOUR - 10 * SECOND - 12 * MINUTE;
     endpoint.time.advance(due - NANO);
