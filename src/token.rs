@@ -71,7 +71,7 @@ impl BearerToken {
     /// # Errors
     ///
     /// If the text is empty, longer than 64 KiB, or has a byte that `b64token` does not allow. The error
-    /// names the likely mistake: `Bearer ` before the token, quotes around it, a byte order mark.
+    /// names the likely mistake: `Bearer ` before the token, quotes or whitespace around the token, JSON.
     pub fn new(token: impl TokenText) -> Result<Self, InvalidToken> {
         token.with_text(|text| Self::build(text, check_b64token))
     }

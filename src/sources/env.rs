@@ -62,7 +62,13 @@ impl EnvToken {
         let Some(text) = variable(&name)? else {
             return Err(SourceError::new(
                 SourceErrorKind::Absent,
-                format!("environment variable {name} is not set"),
+                match name.strip_prefix('$') {
+                    Some(rest) => format!(
+                        "environment variable {name} is not set: the name of a variable has no `$`, \
+                         so try {rest}"
+                    ),
+                    None => format!("environment variable {name} is not set"),
+                },
             ));
         };
         let token = token_in(&text, parse, || format!("environment variable {name}"))?;

@@ -50,6 +50,37 @@ fn is_quoted(text: &str) -> bool {
     })
 }
 
+/// What to do about the forbidden byte at `offset`: the advice is for the likely mistake.
+fn advice(text: &str, offset: usize) -> Option<&'static str> {
+    let (before, rest) = text.split_at_checked(offset)?;
+    let is = |word: &str| before.eq_ignore_ascii_case(word);
+    let is_within = |open, close| text.starts_with(open) && text.ends_with(close);
+    let advice = if offset == 0 && is_quoted(text) {
+        "leave the quotes out"
+    } else if is("Bearer") {
+        "leave `Bearer ` out"
+    } else if is("Authorization") {
+        "leave `Authorization: Bearer ` out"
+    } else if is("Basic") {
+        "`Basic` credentials are not a bearer token"
+    } else if is("token") {
+        "leave `token ` out"
+    } else if rest.trim().is_empty() || (offset == 0 && rest.starts_with(char::is_whitespace)) {
+        "trim the text"
+    } else if is_within('{', '}') {
+        "take the token out of the JSON, such as the value of `access_token`"
+    } else if offset == 0 && rest.starts_with('$') {
+        "put the value of the variable in place of its name"
+    } else if is_within('<', '>') {
+        "put a token in place of the placeholder"
+    } else if rest.starts_with(|c: char| c.is_ascii_graphic()) {
+        "`BearerToken::nonstandard` takes this byte"
+    } else {
+        return None;
+    };
+    Some(advice)
+}
+
 /// The text of a variable or of a file, without the whitespace around it, and without the byte order mark
 /// that some editors put in front of UTF-8.
 pub(crate) fn trimmed(text: &str) -> &str {
@@ -164,22 +195,10 @@ impl InvalidToken {
             b'=' => "padding that is not at the end",
             _ => "not in the b64token alphabet of RFC 6750",
         };
-        let before = text.get(..offset).unwrap_or_default();
-        let advice = if offset == 0 && is_quoted(text) {
-            Some("leave the quotes out")
-        } else if before.eq_ignore_ascii_case("Bearer") {
-            Some("leave `Bearer ` out")
-        } else if before.eq_ignore_ascii_case("Authorization") {
-            Some("leave `Authorization: Bearer ` out")
-        } else if byte.is_ascii_graphic() {
-            Some("`BearerToken::nonstandard` takes this byte")
-        } else {
-            None
-        };
         let reason = Reason::Forbidden {
             offset,
             class,
-            advice,
+            advice: advice(text, offset),
         };
         Self { reason }
     }

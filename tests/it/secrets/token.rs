@@ -14,12 +14,12 @@ fn an_invalid_token_is_told_what_is_wrong_and_where() {
         ("", "token is empty", None),
         (
             "abcdefghijkl\n",
-            "token has a forbidden byte at offset 12 (line feed)",
+            "token has a forbidden byte at offset 12 (line feed): trim the text",
             Some(12),
         ),
         (
             "\rabc",
-            "token has a forbidden byte at offset 0 (carriage return)",
+            "token has a forbidden byte at offset 0 (carriage return): trim the text",
             Some(0),
         ),
         (
@@ -39,7 +39,7 @@ fn an_invalid_token_is_told_what_is_wrong_and_where() {
         ),
         (
             "ab\t",
-            "token has a forbidden byte at offset 2 (tab)",
+            "token has a forbidden byte at offset 2 (tab): trim the text",
             Some(2),
         ),
         (
@@ -101,6 +101,12 @@ fn an_invalid_token_is_told_the_likely_mistake() {
     let (mark, bearer) = (Some("(byte order mark)"), Some(": leave `Bearer ` out"));
     let header = Some(": leave `Authorization: Bearer ` out");
     let takes = Some(": `BearerToken::nonstandard` takes this byte");
+    let basic = Some(": `Basic` credentials are not a bearer token");
+    let scheme = Some(": leave `token ` out");
+    let trim = Some(": trim the text");
+    let json = Some(": take the token out of the JSON, such as the value of `access_token`");
+    let variable = Some(": put the value of the variable in place of its name");
+    let placeholder = Some(": put a token in place of the placeholder");
     // The end of what `new` says, and of what `nonstandard` says.
     let cases = [
         ("\"abc\"", quotes, quotes),
@@ -128,6 +134,24 @@ fn an_invalid_token_is_told_the_likely_mistake() {
         ("Bearerabc def", Some("(space)"), Some("(space)")),
         ("Authorization: Bearer abc", header, Some("(space)")),
         ("authorization:Bearer abc", header, Some("(space)")),
+        // A scheme, whitespace, a response, or a name where the token belongs.
+        ("Basic dTpw", basic, basic),
+        ("token abc", scheme, scheme),
+        ("Token abc", scheme, scheme),
+        ("tokens abc", Some("(space)"), Some("(space)")),
+        ("abc\n", trim, trim),
+        ("abc \r\n", trim, trim),
+        (" \t abc", trim, trim),
+        ("abc\u{a0}", trim, trim),
+        ("a\nb\n", Some("(line feed)"), Some("(line feed)")),
+        (r#"{"access_token":"abc"}"#, json, None),
+        ("{ }", json, json),
+        ("{a", takes, None),
+        ("$API_TOKEN", variable, None),
+        ("${API_TOKEN}", variable, None),
+        ("a$b", takes, None),
+        ("<token>", placeholder, None),
+        ("<your token>", placeholder, placeholder),
         ("id:4711", takes, None),
         ("a=b", takes, None),
         ("a%20", takes, None),

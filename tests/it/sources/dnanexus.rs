@@ -144,13 +144,16 @@ fn a_text_that_is_no_bearer_token_is_an_error_that_says_why() {
         ("", "token is empty"),
         (
             "abc\\n",
-            "token has a forbidden byte at offset 3 (line feed)",
+            "token has a forbidden byte at offset 3 (line feed): trim the text",
         ),
         (
             "abc\\n def",
             "token has a forbidden byte at offset 3 (line feed)",
         ),
-        (" abc", "token has a forbidden byte at offset 0 (space)"),
+        (
+            " abc",
+            "token has a forbidden byte at offset 0 (space): trim the text",
+        ),
         (
             "abc\\u00e9",
             "token has a forbidden byte at offset 3 (not ASCII)",

@@ -100,6 +100,15 @@ fn a_variable_that_is_not_set_is_absent() {
 }
 
 #[test]
+fn a_name_with_the_dollar_of_a_shell_is_told() {
+    let error = EnvToken::new("$TOWER_BEARER_NOT_SET").unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Absent);
+    let expected = "environment variable $TOWER_BEARER_NOT_SET is not set: the name of a variable has no \
+                    `$`, so try TOWER_BEARER_NOT_SET";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
 fn a_value_that_is_no_token_is_an_error_that_names_the_variable() {
     let variables = [
         ("EMPTY", OsStr::new("")),
