@@ -5,6 +5,7 @@ mod source_error;
 
 use std::{error::Error as StdError, fmt, io, sync::Arc};
 
+pub(crate) use self::source_error::WithCauses;
 pub use self::source_error::{SourceError, SourceErrorKind};
 
 /// The error of the services in this crate, as in Tower.
@@ -13,7 +14,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// Why this crate did not send a request.
 ///
 /// Errors of the inner service pass through unchanged, and a layer above may wrap this error. So look for
-/// this error with [`find`](Self::find).
+/// this error with [`find`](Self::find). Log an error with `{e:?}`: `Debug` shows the causes, which `{e}` leaves out.
 pub struct Error {
     cause: Cause,
 }

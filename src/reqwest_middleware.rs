@@ -119,6 +119,7 @@ async fn retry(
         Ok(another) if another.can_replace(&rejected.token) => another,
         _ => return Ok(response),
     };
+    trace::token_replaced();
     drop(response);
     let sent = Sent::attach(rules, request.headers_mut(), token, rejected.to)?;
     let mut response = next.run(request, extensions).await?;

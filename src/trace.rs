@@ -5,16 +5,12 @@
 //! to say why. The documentation of the crate lists the events, under "Events".
 #![cfg_attr(not(feature = "tracing"), allow(unused_variables))]
 
-use std::{
-    error::Error as _,
-    fmt,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use http::Uri;
 
 use crate::{
-    error::{SourceError, SourceErrorKind},
+    error::{SourceError, SourceErrorKind, WithCauses},
     token::BearerToken,
 };
 
@@ -30,32 +26,23 @@ pub(crate) fn fetch_started() {
     event!(debug, "token fetch started");
 }
 
-pub(crate) fn fetch_ended(result: &Result<BearerToken, SourceError>, now: Instant) {
+/// `lifetime` is the time that a token is good for, if it is known.
+pub(crate) fn fetch_ended(result: &Result<BearerToken, SourceError>, lifetime: Option<Duration>) {
     match result {
-        Ok(token) => {
-            let lifetime = token.expiry().map(|at| at.saturating_duration_since(now));
+        Ok(_) if lifetime == Some(Duration::ZERO) => {
+            event!(
+                warn,
+                "the fetched token has already expired by this machine's clock, and is used all the same"
+            );
+        }
+        Ok(_) => {
             event!(debug, ?lifetime, "token fetch succeeded");
         }
         Err(error) => {
             let reason = error.kind();
-            let error = Texts(error);
+            let error = WithCauses(error);
             event!(warn, ?reason, %error, "token fetch failed");
         }
-    }
-}
-
-/// The texts of an error and of its causes.
-struct Texts<'a>(&'a SourceError);
-
-impl fmt::Display for Texts<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }
 
@@ -94,6 +81,13 @@ pub(crate) fn waiting() {
 
 pub(crate) fn token_rejected() {
     event!(debug, "a server rejected the token");
+}
+
+pub(crate) fn token_replaced() {
+    event!(
+        debug,
+        "the source has another token for the rejected request"
+    );
 }
 
 /// Calls `reason` only if a subscriber takes the event.

@@ -286,20 +286,20 @@ impl fmt::Debug for SourceError {
         debug.field("kind", &self.inner.kind);
         debug.field("message", &Quoted(self));
         if let Some(source) = self.source() {
-            debug.field("source", &Quoted(&Chain(source)));
+            debug.field("source", &Quoted(&WithCauses(source)));
         }
         debug.finish()
     }
 }
 
 /// The texts of an error and of its causes.
-struct Chain<'a>(&'a dyn StdError);
+pub(crate) struct WithCauses<'a>(pub(crate) &'a dyn StdError);
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for WithCauses<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         match self.0.source() {
-            Some(cause) => write!(f, ": {}", Chain(cause)),
+            Some(cause) => write!(f, ": {}", WithCauses(cause)),
             None => Ok(()),
         }
     }

@@ -16,6 +16,7 @@ use crate::{
     rules::Auth,
     source::{PendingToken, TokenFuture, TokenSource, TokenState},
     token::BearerToken,
+    trace,
 };
 
 /// The states off the fast path. Most requests enter none.
@@ -236,6 +237,7 @@ impl<R> HeldBack<Response<R>> {
         let replacement = ready!(Pin::new(&mut self.replacement).poll(cx));
         let mut response = self.response.take().ok_or_else(Error::finished)?;
         if replacement.is_ok_and(|token| token.can_replace(&self.rejected)) {
+            trace::token_replaced();
             response.extensions_mut().insert(TokenReplaced);
         }
         Poll::Ready(Ok(response))

@@ -302,7 +302,7 @@ impl Core {
         };
         // Without the lock: a subscriber of the event may ask for a token.
         if let Some(result) = &result {
-            let _ = contain(|| trace::fetch_ended(result, now.monotonic));
+            let _ = contain(|| trace::fetch_ended(result, lifetime));
         }
         if let Some(flight) = flight {
             flight.land(result.map_or(End::Void, End::Landed));
@@ -365,7 +365,7 @@ impl Core {
             (flight, end, (displaced, self.served.withdraw()))
         };
         if let End::Landed(result) = &end {
-            let _ = contain(|| trace::fetch_ended(result, now.monotonic));
+            let _ = contain(|| trace::fetch_ended(result, None));
         }
         if let Some(flight) = flight {
             flight.land(end);

@@ -1,10 +1,6 @@
 //! The events of the feature `tracing`: that they are there, and that no secret is in them.
 
-use std::{
-    convert::Infallible,
-    fmt::{self, Debug, Write as _},
-    sync::{Arc, Mutex},
-};
+use std::{convert::Infallible, fmt};
 
 use http::{HeaderValue, Response, StatusCode};
 use tower::Layer;
@@ -12,74 +8,17 @@ use tower_bearer::{
     BearerAuthLayer, BearerToken, FileToken, RefreshingToken, Runtime, SourceError,
     SourceErrorKind, StaticToken, TokenFuture, TokenSource, UseToken,
 };
-use tracing::{
-    Event, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
+use tracing::{Event, Metadata, Subscriber, span};
 
 use crate::{
     sources::refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, one_hour},
     support::{
-        Asking, Server, Task, get, make_ready, send, status, token, virtual_time::VirtualTime,
+        Asking, Server, Task,
+        events::{Log, REJECTED, REPLACED},
+        get, make_ready, send, status, token,
+        virtual_time::VirtualTime,
     },
 };
-
-/// Keeps what is recorded on this thread, as text.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    /// What is recorded while `f` runs, of any level and from any crate.
-    fn of(f: impl FnOnce()) -> Vec<String> {
-        let log = Self::default();
-        tracing::subscriber::with_default(log.clone(), f);
-        let lines = log.0.lock().unwrap();
-        lines.clone()
-    }
-
-    fn add(&self, line: String) {
-        self.0.lock().unwrap().push(line);
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let metadata = event.metadata();
-        let mut line = Line(format!("{} {}", metadata.level(), metadata.target()));
-        event.record(&mut line);
-        self.add(line.0);
-    }
-
-    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
-        let mut line = Line(format!("span {}", attributes.metadata().name()));
-        attributes.record(&mut line);
-        self.add(line.0);
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, values: &span::Record<'_>) {
-        let mut line = Line("record".into());
-        values.record(&mut line);
-        self.add(line.0);
-    }
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, " {}={value:?}", field.name()).unwrap();
-    }
-}
 
 fn fetch(endpoint: &Endpoint, source: &impl TokenSource) {
     drop(endpoint.time.block_on(source.token()));
@@ -88,7 +27,6 @@ fn fetch(endpoint: &Endpoint, source: &impl TokenSource) {
 const STARTED: &str = "DEBUG tower_bearer message=token fetch started";
 const WITHOUT_TOKEN: &str =
     "DEBUG tower_bearer message=a request goes out without the token reason=";
-const REJECTED: &str = "DEBUG tower_bearer message=a server rejected the token";
 
 #[test]
 fn a_fetch_that_succeeds_tells_that_it_started_and_how_long_the_token_lives() {
@@ -102,6 +40,19 @@ fn a_fetch_that_succeeds_tells_that_it_started_and_how_long_the_token_lives() {
             format!("DEBUG tower_bearer message=token fetch succeeded lifetime={shown}");
         assert_eq!(events, [STARTED, &succeeded]);
     }
+}
+
+#[test]
+fn a_fetched_token_that_has_already_expired_is_a_warning() {
+    let events = Log::of(|| {
+        let endpoint = Endpoint::new(one_hour);
+        endpoint.script([Script::Token(Some(SECOND * 0))]);
+        let source = endpoint.source();
+        endpoint.time.block_on(source.token()).unwrap();
+    });
+    let expired = "WARN tower_bearer message=the fetched token has already expired by this machine's clock, \
+                   and is used all the same";
+    assert_eq!(events, [STARTED, expired]);
 }
 
 #[test]
@@ -197,6 +148,30 @@ fn a_token_that_a_server_rejects_is_told_and_no_other() {
             });
             let layer = BearerAuthLayer::new(StaticToken::new(token("abc")));
             send(&mut layer.layer(server), get("https://api.example.com/")).unwrap();
+        });
+        assert_eq!(events, told);
+    }
+}
+
+#[cfg(feature = "retry")]
+#[test]
+fn a_rejected_token_whose_source_has_another_token_is_told() {
+    use crate::support::retrying::{old_then_new, takes};
+
+    for (source, told) in [
+        (
+            Box::new(old_then_new()) as Box<dyn TokenSource>,
+            &[REJECTED, REPLACED][..],
+        ),
+        (Box::new(token("old")), &[REJECTED]),
+    ] {
+        let events = Log::of(|| {
+            let layer = BearerAuthLayer::new(source).retry_rejected();
+            send(
+                &mut layer.layer(takes("new")),
+                get("https://api.example.com/"),
+            )
+            .unwrap();
         });
         assert_eq!(events, told);
     }

@@ -13,6 +13,8 @@ mod first_example;
 #[cfg(feature = "retry")]
 mod orders;
 mod redirects;
+#[cfg(all(feature = "reqwest-middleware", feature = "tracing"))]
+mod reqwest_events;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_middleware;
 #[cfg(all(feature = "oauth2", feature = "reqwest-middleware"))]

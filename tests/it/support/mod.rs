@@ -2,6 +2,8 @@
 //! drives, and a process of a test's own.
 
 pub(crate) mod allocator;
+#[cfg(feature = "tracing")]
+pub(crate) mod events;
 #[cfg(any(feature = "retry", feature = "reqwest-middleware"))]
 pub(crate) mod retrying;
 #[cfg(feature = "oauth2")]
