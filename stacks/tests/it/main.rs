@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
 
 mod kube;
+mod migration;
 mod tonic;
 
 use tower_bearer::{BearerToken, Error, StaticToken};
