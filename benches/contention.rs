@@ -1,5 +1,5 @@
-//! Threads that share one source, each with a clone of the service: throughput and the worst pause,
-//! at rest and while the token is rotated 1,000 times a second.
+//! Measures threads that share a source, each with a clone of the service: throughput and the worst
+//! pause, at rest and while the token is rotated 1,000 times a second.
 //!
 //! `cargo bench -p tower-bearer-benches --bench contention`
 #![allow(clippy::print_stdout, clippy::cast_precision_loss)]
@@ -30,8 +30,9 @@ struct Versioned {
     version: Arc<AtomicU64>,
 }
 
-/// A remedy that was tried: each clone of the service keeps what it was given last, and asks again
-/// only after a rotation. `copy`: it keeps a token of its own, with a reference count of its own.
+/// A remedy that was tried. Each clone of the service keeps the last token, and asks the shared source
+/// again only after a rotation. With `copy`, each clone keeps a token of its own, so that no two threads
+/// share a reference count.
 struct Cached {
     shared: Versioned,
     seen: AtomicU64,
@@ -42,7 +43,7 @@ struct Cached {
 impl TokenSource for Cached {
     fn token(&self) -> TokenFuture {
         let version = self.shared.version.load(Ordering::Acquire);
-        // Never contended: each thread has its own.
+        // Never contended, since each thread has its own `Cached`.
         let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         match &*token {
             Some(token) if self.seen.load(Ordering::Relaxed) == version => token.clone().into(),

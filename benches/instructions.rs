@@ -1,8 +1,8 @@
-//! Instructions, cache misses and heap allocations that each case adds to a request. The counts
-//! repeat exactly, so this also checks them.
+//! Counts the instructions, cache misses and heap allocations that each case adds to a request. The
+//! counts repeat exactly, so this program also compares them with limits.
 //!
-//! `cargo bench -p tower-bearer-benches --bench instructions` needs valgrind. It runs itself under
-//! `callgrind` with two numbers of requests and takes the difference.
+//! `cargo bench -p tower-bearer-benches --bench instructions` needs valgrind. The program runs itself
+//! under `callgrind` with few requests and with many, and takes the difference.
 #![allow(unsafe_code, clippy::print_stdout, clippy::cast_precision_loss)]
 
 use std::{
@@ -22,8 +22,8 @@ use tower_bearer_benches::{
     BARE, BASELINE, Visitor, ensure_variable, request, send, target_directory, visit,
 };
 
-/// What may be added to a request, as a ratio to what tower-http's static layer adds. A little above
-/// what was measured, so that a regression shows.
+/// The instructions that a case may add to a request, as a multiple of what tower-http's static layer
+/// adds. The limits are a little above the measured values, so that a regression shows.
 const LIMITS: [(&str, f64); 6] = [
     ("static", 1.45),
     ("env", 1.45),
@@ -43,7 +43,7 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: all of it is `System`'s.
+// SAFETY: each call is passed on to `System` unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
@@ -57,10 +57,10 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Sends so many requests through one case.
+/// Sends a number of requests through a case.
 struct Run {
     requests: u64,
-    /// The fewest that one request took.
+    /// The fewest allocations of a single request.
     allocations: Option<u64>,
 }
 
@@ -79,7 +79,7 @@ impl Visitor for Run {
     }
 }
 
-/// Collects the names.
+/// Collects the names of the cases.
 struct Names(Vec<String>);
 
 impl Visitor for Names {
@@ -94,7 +94,7 @@ impl Visitor for Names {
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     instructions: f64,
-    /// First-level data reads and writes that missed.
+    /// Data reads and writes that missed the first-level cache.
     misses: f64,
     allocations: u64,
 }
@@ -131,7 +131,7 @@ fn measure(case: &str) -> Result<Counts, Box<dyn Error + Send + Sync>> {
     })
 }
 
-/// Instructions, cache misses, and allocations per request.
+/// Gives the instructions and the cache misses of all requests, and the allocations of a single request.
 fn callgrind(case: &str, requests: u64) -> Result<(u64, u64, u64), Box<dyn Error + Send + Sync>> {
     let file = tempfile::NamedTempFile::new()?;
     let output = Command::new("valgrind")
@@ -139,7 +139,7 @@ fn callgrind(case: &str, requests: u64) -> Result<(u64, u64, u64), Box<dyn Error
         .arg(format!("--callgrind-out-file={}", file.path().display()))
         .arg(env::current_exe()?)
         .args([case, &requests.to_string()])
-        // Where the heap happens to end, glibc would trim it at each request, or at none.
+        // Otherwise glibc trims the heap at each request or at none, depending on where the heap ends.
         .env("MALLOC_TRIM_THRESHOLD_", "1000000000")
         .env("MALLOC_TOP_PAD_", "1000000")
         .output()?;
@@ -193,7 +193,7 @@ fn report(
         let Some((_, limit)) = LIMITS.iter().find(|(limited, _)| *limited == plain) else {
             continue;
         };
-        // The comparison of the origin.
+        // A scoped case also compares the origin.
         let limit = if plain == name { *limit } else { limit + 0.15 };
         if ratio > limit {
             slow.push(format!(

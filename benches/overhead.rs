@@ -1,6 +1,7 @@
-//! The time that each case takes, and over real HTTP.
+//! Measures the time that a request takes in each case, and over real HTTP.
 //!
-//! `cargo bench -p tower-bearer-benches --bench overhead`, with `--features peers` for all of them.
+//! `cargo bench -p tower-bearer-benches --bench overhead`. With `--features peers`, this also measures the
+//! peers that take long to build.
 #![allow(missing_docs)]
 
 use std::{convert::Infallible, error::Error, thread};
@@ -92,7 +93,7 @@ fn over_http(criterion: &mut Criterion) -> Result<(), Box<dyn Error + Send + Syn
 fn over_reqwest(criterion: &mut Criterion) -> Result<(), Box<dyn Error + Send + Sync>> {
     use tower_bearer_benches::peers::{ours, theirs};
 
-    // The two versions of the middleware have nothing in common for a function to take.
+    // A macro, since the two versions of reqwest-middleware share no type that a function could take.
     macro_rules! bench {
         ($group:ident, $clients:expr) => {
             for (name, client) in $clients {

@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A line such as `"static": {"instructions": 545.0, "allocations": 0},`.
+/// Reads a line such as `"static": {"instructions": 545.0, "allocations": 0},`.
 fn parse(line: &str) -> Option<Row> {
     let (name, rest) = line
         .trim()

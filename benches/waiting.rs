@@ -1,5 +1,5 @@
-//! Many requests that wait for one token: the time of the whole wait, and the memory that each waiter
-//! takes, for a fetch and for a rotation. And what it costs that a waiter leaves and another comes while
+//! Measures many requests that wait for the same token, from a fetch and from a rotation: the time of the
+//! whole wait, the memory of each waiter, and the time for a waiter to leave and for another to come while
 //! many wait.
 //!
 //! `cargo bench -p tower-bearer-benches --bench waiting`
@@ -33,28 +33,30 @@ struct Counting;
 static ALLOCATOR: Counting = Counting;
 
 #[expect(unsafe_code, reason = "an allocator that counts")]
-// SAFETY: all is left to the system's allocator.
+// SAFETY: each call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         HELD.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller keeps the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises.
+        // SAFETY: the caller keeps the contract.
         unsafe { System.dealloc(block, layout) }
     }
 }
 
 const COUNTS: [usize; 4] = [1, 1_000, 100_000, 1_000_000];
 
-/// What `count` waiters took: the time from the first call to the last token, and bytes each.
+/// What a number of waiters took.
 struct Wait {
+    /// From the first call to the last token, without `replaced`.
     time: Duration,
+    /// For each waiter.
     bytes: usize,
-    /// For one waiter that leaves and another that comes, while all others wait.
+    /// The time for a waiter to leave and for another to come, while all others wait.
     replaced: Duration,
 }
 
@@ -63,7 +65,7 @@ fn poll(future: &mut TokenFuture) -> Poll<bool> {
     polled.map(|result| result.is_ok())
 }
 
-/// `arrive` has the token come.
+/// Measures `count` waiters of a source. `arrive` makes the token come.
 async fn wait<F: Future<Output = ()>>(
     source: &impl TokenSource,
     count: usize,
@@ -71,7 +73,7 @@ async fn wait<F: Future<Output = ()>>(
 ) -> Result<Wait, BoxError> {
     const REPLACED: u32 = 1_000;
 
-    // The list of the futures is not theirs.
+    // Allocate the list before the count: its memory does not belong to the waiters.
     let mut waiters = Vec::with_capacity(count);
     let before = HELD.load(Ordering::Relaxed);
     let start = Instant::now();
@@ -124,7 +126,7 @@ async fn fetch(count: usize) -> Result<Wait, BoxError> {
     wait(&source, count, || async {
         go.notify_one();
         gone.notified().await;
-        // The task ends in the same poll, on this thread.
+        // The fetch ends in the poll that notifies `gone`, so the fetch has ended here.
     })
     .await
 }

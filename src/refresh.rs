@@ -1,12 +1,14 @@
-//! The parts that [`RefreshingToken`](crate::RefreshingToken) and [`FileToken`](crate::FileToken)
-//! share: both fetch tokens.
+//! The engine behind [`RefreshingToken`](crate::RefreshingToken) and
+//! [`FileToken`](crate::FileToken), the two sources that fetch.
 //!
-//! A fetch has a single owner, and all waiters listen to it. `machine` decides what happens, with
-//! the numbers of `policy`, the token of `held` and the delays of `throttle`; `answer` has the
-//! types that go into the machine and come out of it. `engine` carries the decisions out, `state`
-//! is guarded by the engine's lock, and `served` is the fast path. `attempt` is a fetch with its
+//! `machine` decides what happens: `policy` has its numbers, `held` its token and `throttle` its
+//! delays. `answer` has the types that go into the machine and come out of it. `engine` carries the
+//! decisions out, `state` is what the engine's lock guards, and `served` is the fast path.
+//!
+//! A single task owns a fetch, and all waiters listen to the fetch. `attempt` is the fetch with its
 //! time limit, `owner` is the task that polls the attempt, `flight` lets many requests wait for the
 //! fetch, and `wait` is the wait of a single request. `keep_fresh` fetches without requests.
+//!
 //! `contain` catches the panics of foreign code, `recursion` finds a fetch that waits for itself,
 //! and `waiters` keeps wakers.
 
@@ -60,7 +62,8 @@ impl Refresher {
         }
     }
 
-    /// Starts with a token, as if it had been fetched now.
+    /// Starts with a token that no fetch gave. An expired token is not served, but the first fetch
+    /// gets it.
     pub(crate) fn hold(&self, token: BearerToken) {
         self.core.hold(token);
     }
@@ -90,7 +93,7 @@ impl Refresher {
         }
     }
 
-    /// Forgets the token. The waiters of a fetch get an error.
+    /// Rejects the held token and forgets it. The waiters of a fetch get an error.
     pub(crate) fn invalidate(&self) {
         self.core.invalidate();
     }

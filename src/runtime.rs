@@ -1,4 +1,4 @@
-//! What a source that fetches needs of an async runtime: [`Runtime`], and its implementations.
+//! What a source that fetches needs from an async runtime: [`Runtime`], and its implementations.
 
 use std::{
     fmt::{self, Debug},
@@ -100,10 +100,10 @@ pub trait Runtime: Debug + Send + Sync + 'static {
 ///
 /// Outside a tokio runtime it behaves as [`CallerDriven`].
 ///
-/// The timer of the runtime has to be enabled (`enable_time`). Without a timer no fetch has a time
-/// limit, and no waiter notices that a fetch is lost. tokio tells only by a panic that there is no
-/// timer, so the first sleep in a runtime without a timer panics, and this type catches the panic.
-/// With `panic = "abort"` the panic would end the process.
+/// The timer of the runtime has to be enabled (`enable_time`). Without a timer, a fetch past its time
+/// limit ends only when the next request comes, and no waiter notices that a fetch shows no sign of
+/// life. tokio tells only by a panic that there is no timer, so the first sleep in a runtime without
+/// a timer panics, and this type catches the panic. With `panic = "abort"` the panic ends the process.
 #[cfg(feature = "tokio")]
 #[derive(Clone)]
 pub struct TokioRuntime {
@@ -114,7 +114,7 @@ pub struct TokioRuntime {
 
 #[cfg(feature = "tokio")]
 impl TokioRuntime {
-    /// Uses the tokio runtime that the caller runs in. This looks for the runtime at each use, not
+    /// Uses the tokio runtime that the caller runs in. The runtime is looked up at each use, and not
     /// at the call of `new`.
     #[must_use]
     pub fn new() -> Self {
@@ -124,8 +124,8 @@ impl TokioRuntime {
         }
     }
 
-    /// Runs every fetch and every timer on this runtime, wherever the callers run. Use it if the
-    /// callers run in short-lived runtimes, or in no runtime at all.
+    /// Runs every fetch and every timer on this runtime, wherever the callers run. Use `with_handle` if
+    /// the callers run in short-lived runtimes, or in no runtime at all.
     ///
     /// ```
     /// # use tower_bearer::{BearerToken, InvalidToken, RefreshingToken, TokenSource, TokioRuntime};
@@ -226,7 +226,8 @@ mod timers {
         time::Sleep,
     };
 
-    /// With more than this many runtimes, all are forgotten, and each is probed again.
+    /// At most this many runtimes are remembered. After that all are forgotten, and each is probed
+    /// again.
     const MOST: usize = 64;
     static WITHOUT: Mutex<Vec<Id>> = Mutex::new(Vec::new());
 
@@ -281,11 +282,10 @@ mod timers {
     }
 }
 
-/// The [`Runtime`] without a runtime: callers drive the fetch.
+/// A [`Runtime`] without an executor and without timers: callers drive each fetch.
 ///
 /// While a token is refreshed ahead of its expiry, a single caller waits for the new token, and the
-/// other callers get the old token. There is no timer: if a fetch is past its time limit, the next
-/// caller ends the fetch.
+/// other callers get the old token. If a fetch is past its time limit, the next caller ends the fetch.
 ///
 /// ```
 /// # use tower_bearer::{BearerToken, CallerDriven, InvalidToken, RefreshingToken, TokenSource};
@@ -300,7 +300,7 @@ pub struct CallerDriven {
 }
 
 impl CallerDriven {
-    /// Makes the runtime that leaves every fetch to its callers.
+    /// Makes the runtime that leaves every fetch to the callers of the source.
     #[must_use]
     pub fn new() -> Self {
         let clock = CoarseClock::new();

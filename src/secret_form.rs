@@ -13,7 +13,7 @@ type Buffer = Zeroizing<Vec<u8>>;
 /// The scheme of RFC 7617.
 pub(crate) const BASIC: &str = "Basic ";
 
-/// RFC 6749 appendix B.
+/// Encodes a form, as RFC 6749 appendix B says.
 pub(crate) fn encode(pairs: &[(&str, &str)]) -> Buffer {
     let lengths = pairs.iter().map(|(name, value)| max_len(name, value) + 1);
     let mut form = Zeroizing::new(Vec::with_capacity(lengths.sum()));
@@ -33,8 +33,9 @@ pub(crate) fn encode_value(value: &str) -> Buffer {
     encoded
 }
 
-/// RFC 6749 §2.3.1: the name and the secret are encoded as in a form before they are encoded as RFC 7617
-/// says. A space becomes `%20`, which a form allows: some servers, such as Authlib, read a `+` here as a `+`.
+/// The Basic credentials of a client. By RFC 6749 §2.3.1, the identifier and the secret are encoded as in a
+/// form before they are encoded as RFC 7617 says. A space becomes `%20`, which a form allows: some servers,
+/// such as Authlib, do not read a `+` as a space here.
 pub(crate) fn basic(id: &str, secret: &str) -> Result<HeaderValue, InvalidToken> {
     let mut plain = Zeroizing::new(Vec::with_capacity(max_len(id, secret)));
     push_pair(&mut plain, id, b':', secret, "%20");

@@ -6,11 +6,11 @@ use plotters::prelude::*;
 
 use crate::world::{Counts, QUIET, Summary, cut};
 
-/// Seconds that make one point.
+/// The number of seconds in a point of the chart.
 const BIN: usize = 10;
 const SECONDS: f64 = 10.0;
 
-/// Fetches per second while nothing happens.
+/// Draws the fetches per second while nothing happens.
 pub(crate) fn draw(path: &Path, panels: &[(&str, &Counts, Summary)]) -> Result<(), Box<dyn Error>> {
     let top = panels.iter().map(|panel| panel.2.peak).fold(0.0, f64::max) * 1.1;
     let height = 120 * u32::try_from(panels.len())? + 80;

@@ -1,5 +1,5 @@
-//! A [`Runtime`] in virtual time: a queue of timers, and tasks that run when theirs is due. All run
-//! in the one thread that calls [`Clock::run`].
+//! A [`Runtime`] in virtual time, with a queue of timers. A task runs when its timer is due. All tasks
+//! run in the thread that calls [`Clock::run`].
 
 use std::{
     cmp::Reverse,
@@ -22,7 +22,7 @@ pub(crate) struct Clock(Arc<Shared>);
 
 struct Shared {
     start: Instant,
-    /// Milliseconds since `start`. Read without a lock, since each request reads it.
+    /// Milliseconds since `start`. An atomic, since each request reads the time.
     now: AtomicU64,
     timers: Mutex<Timers>,
     runnable: Mutex<VecDeque<Arc<Task>>>,
@@ -75,7 +75,7 @@ impl Clock {
         self.sleep(Duration::from_millis(at.saturating_sub(self.millis())))
     }
 
-    /// Moves from timer to timer until none is left.
+    /// Moves the time from timer to timer until no timer is left.
     pub(crate) fn run(&self) {
         loop {
             self.run_tasks();
@@ -136,7 +136,7 @@ impl Runtime for Clock {
             if shared.now.load(Ordering::Relaxed) >= end {
                 return Poll::Ready(());
             }
-            // Each sleep here is polled by one task, whose waker does not change.
+            // A single task polls this sleep, and its waker does not change. So keep the first waker.
             if !begun {
                 begun = true;
                 let mut timers = lock(&shared.timers);

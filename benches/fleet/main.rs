@@ -1,12 +1,12 @@
-//! 100,000 clients whose tokens were issued in the same second: what the token endpoint sees of them
-//! a day later, in an outage, and after all tokens have been revoked.
+//! Simulates 100,000 clients whose tokens were issued in the same second, and counts what the token
+//! endpoint sees: a day later, in an outage, and after all tokens have been revoked.
 //!
 //! `cargo run --release -p tower-bearer-benches --bin fleet -- [chart.svg]`
 //!
-//! The fleet is simulated in virtual time, once for each policy and scenario. A client sends a request
-//! each 30 to 60 s, at random; those that come while its token is too young for anything to happen are
-//! left out. With a hundredth of the clients, it is checked that this changes no count in any second.
-//! Takes a few minutes.
+//! The simulation runs in virtual time, once for each policy and scenario, and takes a few minutes. A
+//! client sends a request every 30 to 60 s, at random. Requests that come while the token is too young
+//! for anything to happen are left out. For our policy, a run with a hundredth of the clients checks that
+//! the requests that are left out change no count in any second.
 #![allow(clippy::print_stdout)]
 
 mod chart;
@@ -21,11 +21,11 @@ use ours::Requested;
 use tower_bearer_benches::target_directory;
 use world::{CLIENTS, Counts, DAY, HOUR, Incident, MINUTE, QUIET, Summary};
 
-/// One policy, and what came of it.
+/// A policy, and the results of its simulations.
 struct Outcome {
     name: &'static str,
     quiet: Counts,
-    /// For each scenario: quiet, outage, revocation.
+    /// The scenarios: quiet, outage, revocation.
     summaries: [Summary; 3],
 }
 
@@ -105,7 +105,7 @@ fn simulate_all() -> Vec<Outcome> {
     })
 }
 
-/// An incident comes when it hurts that policy most.
+/// Simulates a policy. Each incident comes at the moment that hurts this policy most.
 fn simulate(name: &'static str, run: impl Fn(Incident) -> Counts) -> Outcome {
     let quiet = run(Incident::Nothing);
     let busiest = quiet.busiest((DAY + HOUR, DAY + 2 * HOUR));
@@ -122,7 +122,7 @@ fn simulate(name: &'static str, run: impl Fn(Incident) -> Counts) -> Outcome {
     }
 }
 
-/// The goals.
+/// Checks that our policy meets its goals.
 fn check([quiet, outage, revocation]: &[Summary; 3]) -> Result<(), Box<dyn Error>> {
     if quiet.peak > 2.0 * quiet.mean {
         return Err(format!("after a day, the peak is {:.2}", quiet.peak / quiet.mean).into());
@@ -130,7 +130,7 @@ fn check([quiet, outage, revocation]: &[Summary; 3]) -> Result<(), Box<dyn Error
     if outage.failed > 0 {
         return Err(format!("{} requests failed by the outage", outage.failed).into());
     }
-    // Each client's first request after the revocation is rejected, and no other.
+    // Of each client, only the first request after the revocation is rejected.
     if revocation.failed > 0 || revocation.rejected > CLIENTS || revocation.recovery > 61 {
         return Err("the fleet has not recovered from the revocation within a minute".into());
     }

@@ -1,4 +1,4 @@
-//! The real `RefreshingToken`, 100,000 times, in virtual time.
+//! Simulates our policy: 100,000 real `RefreshingToken`s in virtual time.
 
 use std::{
     mem,
@@ -18,12 +18,12 @@ use crate::{
     world::{Counts, Incident, LATENCY, LIFETIME, Requests, count},
 };
 
-/// Which requests are put to the sources.
+/// Which requests ask their source for a token.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Requested {
     Each,
-    /// Without those that come while the token is too young for any draw of lots to refresh it.
-    /// They are served at once and change nothing.
+    /// Without the requests that come while the token is too young to be refreshed, whatever the random
+    /// number is. Such a request is served at once and changes nothing.
     ThatMayMatter,
 }
 
@@ -34,12 +34,13 @@ struct Fleet {
     counts: Mutex<Counts>,
 }
 
-/// What one client's fetches tell its requests.
+/// What the fetches of a client tell the requests of this client.
 #[derive(Default)]
 struct Client {
-    /// No refresh begins before this.
+    /// No refresh begins before this moment.
     quiet_until: AtomicU64,
-    /// Whether the last fetch before this one came ahead of time and succeeded.
+    /// Whether the last fetch succeeded, and no server has rejected its token. Then the next token has the
+    /// smaller jitter.
     steady: AtomicBool,
 }
 
@@ -103,7 +104,7 @@ impl Fleet {
         Ok(token.expires_at(self.clock.now() + Duration::from_millis(LIFETIME)))
     }
 
-    /// Sends a request, to a server that may reject it.
+    /// Sends a request to a server that may reject the token.
     fn send(&self, client: &Client, token: Result<BearerToken, SourceError>) {
         let now = self.clock.millis();
         let Ok(token) = token else {
@@ -119,7 +120,7 @@ impl Fleet {
     }
 }
 
-/// How long a token is not refreshed, whichever lot is drawn.
+/// How long after it came a token is not refreshed, whatever the random number is.
 fn quiet_for(steady: bool) -> u64 {
     const MARGIN: u64 = 10_000;
 

@@ -1,16 +1,16 @@
-//! The policies of others, as small as they can be said. The retries of their HTTP clients, which
-//! would add to the peaks, are left out.
+//! The policies of other libraries, in the shortest form. The retries of their HTTP clients, which would
+//! add to the peaks, are left out.
 
 use crate::world::{CLIENTS, Counts, Incident, LATENCY, LIFETIME, Requests, SECOND, count};
 
-/// Refreshes a fixed time before expiry, when a request comes, which waits for that.
+/// Refreshes at the first request after a fixed time before expiry. The request waits for the refresh.
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
-    /// How long before expiry.
+    /// How long before expiry a refresh is due.
     ahead: u64,
     /// The refresh comes later by a random part of `ahead`, up to this fraction.
     jitter: f64,
-    /// What a request gets if that fails and the old token has not expired.
+    /// What a request gets if the refresh fails and the old token has not expired.
     on_failure: OnFailure,
     on_401: On401,
 }
@@ -28,7 +28,7 @@ enum On401 {
 }
 
 pub(crate) const PEERS: [Peer; 4] = [
-    // Go, golang.org/x/oauth2, token.go: `expiryDelta`. `ReuseTokenSource` gives the error of a
+    // Go, golang.org/x/oauth2, token.go: `expiryDelta`. `ReuseTokenSource` returns the error of a
     // refresh, and does not hear of a 401.
     Peer {
         name: "Go oauth2: 10 s",
@@ -37,8 +37,8 @@ pub(crate) const PEERS: [Peer; 4] = [
         on_failure: OnFailure::Error,
         on_401: On401::Nothing,
     },
-    // Python, google-auth: `REFRESH_THRESHOLD` is 3:45 min; `before_request` refreshes and raises;
-    // `AuthorizedSession` refreshes on a 401 and sends the request again.
+    // Python, google-auth: `REFRESH_THRESHOLD` is 3:45 min. `before_request` refreshes, and raises the
+    // error of the refresh. `AuthorizedSession` refreshes on a 401 and sends the request again.
     Peer {
         name: "Google auth: 225 s",
         ahead: 225 * SECOND,
@@ -46,8 +46,8 @@ pub(crate) const PEERS: [Peer; 4] = [
         on_failure: OnFailure::Error,
         on_401: On401::RefreshAndResend,
     },
-    // Rust, azure_core, bearer_token_policy.rs: `should_refresh`. An error is ignored while the
-    // token is valid. Each request tries again.
+    // Rust, azure_core, bearer_token_policy.rs: `should_refresh`. While the token is valid, an error
+    // is ignored, and each request tries again.
     Peer {
         name: "Azure core: 300 s",
         ahead: 300 * SECOND,
@@ -55,8 +55,8 @@ pub(crate) const PEERS: [Peer; 4] = [
         on_failure: OnFailure::OldToken,
         on_401: On401::Nothing,
     },
-    // Rust, aws-smithy-runtime, identity/cache/lazy.rs: `DEFAULT_BUFFER_TIME` is 10 s, and a random
-    // part of it, up to a half, is added to the expiry.
+    // Rust, aws-smithy-runtime, identity/cache/lazy.rs: `DEFAULT_BUFFER_TIME` is 10 s. The refresh comes
+    // later by a random part of this time, up to a half.
     Peer {
         name: "AWS smithy: 10 s, jitter",
         ahead: 10 * SECOND,
@@ -96,7 +96,7 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// Says until when no further request changes anything.
+    /// Sends a request. Gives the moment before which no further request changes anything.
     fn request(&mut self, now: u64, counts: &mut Counts) -> u64 {
         let refreshed = now < self.refresh_at || self.refresh(now, counts);
         let is_usable = |issued: &u64| {

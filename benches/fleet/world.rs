@@ -1,5 +1,5 @@
-//! What all policies face: the requests of the clients, and what goes wrong. And what is counted.
-//! Times are in milliseconds since the start.
+//! What all policies face: the requests of the clients and the incidents. This module also counts what
+//! happens. Times are in milliseconds since the start.
 
 pub(crate) const SECOND: u64 = 1_000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
@@ -10,21 +10,21 @@ pub(crate) const CLIENTS: u64 = 100_000;
 pub(crate) const LIFETIME: u64 = HOUR;
 /// How long a fetch takes.
 pub(crate) const LATENCY: u64 = 200;
-/// From one request of a client to its next: anything from this to twice this, at random.
+/// The least time between two requests of a client. The most is twice this time.
 const GAP: u64 = 30 * SECOND;
 
-/// After the first day, two hours in which nothing happens.
+/// The window without an incident: the two hours after the first day.
 pub(crate) const QUIET: (u64, u64) = (DAY, DAY + 2 * HOUR);
-/// How long is looked at from an incident on.
+/// How long the window is that begins with an incident.
 const WATCHED: u64 = 2 * HOUR;
 const OUTAGE: u64 = 10 * MINUTE;
 
 #[derive(Clone, Copy)]
 pub(crate) enum Incident {
     Nothing,
-    /// From here on the token endpoint answers each request with an error for ten minutes.
+    /// For ten minutes from this moment, the token endpoint answers each request with an error.
     Outage(u64),
-    /// From here on servers reject every token from before.
+    /// From this moment on, servers reject every token that was issued before.
     Revocation(u64),
 }
 
@@ -36,7 +36,7 @@ impl Incident {
         }
     }
 
-    /// Whether a server takes a token.
+    /// Whether a server accepts a token.
     pub(crate) fn accepts(self, issued: u64, now: u64) -> bool {
         let revoked = match self {
             Self::Revocation(at) => issued < at && now >= at,
@@ -45,7 +45,7 @@ impl Incident {
         now < issued + LIFETIME && !revoked
     }
 
-    /// No later than the next revocation.
+    /// `until`, or the next revocation if that is earlier.
     pub(crate) fn before_revocation(self, now: u64, until: u64) -> u64 {
         match self {
             Self::Revocation(at) if now < at => until.min(at),
@@ -61,14 +61,14 @@ impl Incident {
     }
 }
 
-/// The times of a client's requests, which are the same under each policy.
+/// The times of a client's requests. They are the same under each policy.
 pub(crate) struct Requests {
     random: fastrand::Rng,
     at: u64,
 }
 
 impl Requests {
-    /// With the first one in the first second.
+    /// The first request comes within the first second.
     pub(crate) fn new(client: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(client);
         let at = random.u64(..SECOND);
@@ -79,7 +79,7 @@ impl Requests {
         self.at
     }
 
-    /// Moves on to the first request from `from` on; past at least one.
+    /// Moves on by at least one request, to the first request that does not come before `from`.
     pub(crate) fn advance(&mut self, from: u64) {
         loop {
             self.at += GAP + self.random.u64(..GAP);
@@ -95,7 +95,7 @@ impl Requests {
 pub(crate) struct Counts {
     /// Requests to the token endpoint.
     pub(crate) fetches: Vec<u32>,
-    /// Requests that were not sent, for want of a token.
+    /// Requests that were not sent, since there was no token.
     pub(crate) failed: Vec<u32>,
     /// Requests that were sent with a revoked or expired token.
     pub(crate) rejected: Vec<u32>,
@@ -119,7 +119,7 @@ impl Counts {
         }
     }
 
-    /// When a second begins, of those in `window`, that sees the most fetches.
+    /// When the second with the most fetches in `window` begins.
     pub(crate) fn busiest(&self, window: (u64, u64)) -> u64 {
         let fetches = (0..).zip(cut(&self.fetches, window));
         let second = fetches.max_by_key(|(_, count)| **count);
@@ -127,7 +127,7 @@ impl Counts {
     }
 }
 
-/// Fetches per second, requests, and seconds until the last one that failed or was rejected.
+/// Fetches per second, failed and rejected requests, and the seconds until the last such request.
 #[derive(Clone, Copy)]
 pub(crate) struct Summary {
     pub(crate) peak: f64,

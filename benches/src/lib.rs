@@ -1,4 +1,4 @@
-//! The cases that are measured, each as a service around one that does nothing.
+//! The cases that are measured: layers around a service that does nothing.
 
 use std::{
     convert::Infallible,
@@ -32,7 +32,7 @@ pub const TOKEN: &str = "7Fjfp0ZBr1KtDRbnfVdmIw";
 pub const VARIABLE: &str = "TOWER_BEARER_BENCH_TOKEN";
 const ORIGIN: &str = "https://api.example.com";
 
-/// The case that others are measured against.
+/// The case without a layer. Every other case is measured by what it adds to this case.
 pub const BARE: &str = "bare";
 pub const BASELINE: &str = "tower-http AddAuthorization";
 
@@ -67,7 +67,7 @@ impl<E> Service<Request<()>> for Bare<E> {
         Poll::Ready(Ok(()))
     }
 
-    /// Not inlined, as an HTTP client would not be.
+    /// Not inlined, since an HTTP client would not be inlined.
     #[inline(never)]
     fn call(&mut self, request: Request<()>) -> Self::Future {
         drop(black_box(request));
@@ -75,7 +75,7 @@ impl<E> Service<Request<()>> for Bare<E> {
     }
 }
 
-/// With eight headers, and room for one more.
+/// A request with eight headers, and room for another header.
 ///
 /// # Panics
 ///
@@ -101,11 +101,11 @@ pub fn request() -> Request<()> {
     request
 }
 
-/// Sends a request through a service whose answer is there at once.
+/// Sends a request through a service that answers at once.
 ///
 /// # Panics
 ///
-/// If it is not.
+/// If the service does not answer at once, or answers with an error.
 #[inline(never)]
 pub fn send<S>(service: &mut S, request: Request<()>)
 where
@@ -119,14 +119,14 @@ where
     }
 }
 
-/// Is given each case.
+/// Gets each case from [`visit`].
 pub trait Visitor {
     fn visit<S>(&mut self, name: &str, service: S)
     where
         S: Service<Request<()>, Response = Response<()>> + Clone;
 }
 
-/// Runs this program again with the variable that `EnvToken` reads, unless it is set.
+/// Starts this program anew with the variable that `EnvToken` reads, unless the variable is set.
 pub fn ensure_variable() -> io::Result<()> {
     if env::var_os(VARIABLE).is_some() {
         return Ok(());
@@ -137,8 +137,8 @@ pub fn ensure_variable() -> io::Result<()> {
         .exec())
 }
 
-/// Cargo's target directory, found from where this program is: a binary is in the folder of its profile,
-/// a bench is in `deps` below this folder.
+/// Cargo's target directory, found from the path of this program. A binary is in the folder of its profile,
+/// and a bench is in `deps` below that folder.
 pub fn target_directory() -> io::Result<PathBuf> {
     let program = env::current_exe()?;
     let profile = program
@@ -149,7 +149,7 @@ pub fn target_directory() -> io::Result<PathBuf> {
     Ok(target.ok_or(io::ErrorKind::NotFound)?.to_owned())
 }
 
-/// Visits all cases whose name `wanted` takes.
+/// Shows `visitor` all cases whose name `wanted` accepts.
 pub fn visit(wanted: impl Fn(&str) -> bool, visitor: &mut impl Visitor) -> Result<(), BoxError> {
     if wanted(BARE) {
         visitor.visit(BARE, Bare::<Infallible>::new());
@@ -185,7 +185,7 @@ pub fn visit(wanted: impl Fn(&str) -> bool, visitor: &mut impl Visitor) -> Resul
     ours.visit("file", || {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), TOKEN)?;
-        // Read again only after a minute, so it may be gone by then.
+        // The file may go now: the source reads it again only after a minute.
         Ok(FileToken::new(file.path())?)
     })?;
     let name = "by hand";
@@ -221,7 +221,7 @@ impl<W: Fn(&str) -> bool, V: Visitor> Ours<'_, W, V> {
                 continue;
             }
             let source = source()?;
-            // Fetched before it is measured.
+            // Fetch the token before the measurement.
             drop(futures::executor::block_on(source.token())?);
             let mut layer = BearerAuthLayer::new(source);
             if is_scoped {
@@ -234,8 +234,8 @@ impl<W: Fn(&str) -> bool, V: Visitor> Ours<'_, W, V> {
     }
 }
 
-/// What is usually written: a string behind a lock, formatted and parsed for each request, and a
-/// future in a box.
+/// What people usually write by hand: a string behind a lock, formatted and parsed for each request, and
+/// a future in a box.
 #[derive(Clone)]
 struct ByHand {
     inner: Bare,

@@ -1,4 +1,4 @@
-//! The real crates, as far as they run without a server of their own.
+//! The peers that take long to build.
 
 use http::{Request, Response};
 use http_body_util::Full;
@@ -25,7 +25,8 @@ pub(crate) fn visit(
     Ok(())
 }
 
-/// It takes its token from an OAuth2 endpoint only, so there is one, which is asked once.
+/// This layer takes its token only from an OAuth 2.0 endpoint. So this starts an endpoint, and the layer
+/// asks it once.
 async fn cf_gears() -> Result<toolkit_auth::BearerAuthLayer, BoxError> {
     use toolkit_auth::{OAuthClientConfig, SecretString, TokenProvider};
 
@@ -55,9 +56,10 @@ async fn cf_gears() -> Result<toolkit_auth::BearerAuthLayer, BoxError> {
     Ok(toolkit_auth::BearerAuthLayer::new(provider))
 }
 
-/// Middlewares of reqwest-middleware, with one below that answers in the client's place.
+/// Clients of reqwest-middleware, in which `Answer` takes the place of the network.
 ///
-/// `reqwest-auth` is for an older version of it, so each is measured over its own bare client.
+/// `reqwest-auth` needs an older version of reqwest-middleware, so each version has a bare client of its
+/// own to compare with.
 macro_rules! reqwest_stack {
     ($version:ident, $middleware:ident, $name:literal, $auth:expr) => {
         pub mod $version {
@@ -82,7 +84,7 @@ macro_rules! reqwest_stack {
                 }
             }
 
-            /// A name and a client for each case.
+            /// The name and the client of each case.
             pub fn clients()
             -> std::result::Result<[(&'static str, ClientWithMiddleware); 2], BoxError> {
                 let builder = || ClientBuilder::new(Client::new());
@@ -105,7 +107,7 @@ reqwest_stack!(theirs, reqwest_middleware_04, "reqwest-auth", {
     reqwest_auth::AuthorizationHeaderMiddleware::from(source)
 });
 
-/// What `reqwest-auth` takes its token from: it wants the whole field value.
+/// The token source of `reqwest-auth`, which wants the whole field value.
 #[derive(Debug)]
 struct Field;
 

@@ -87,7 +87,7 @@ impl<T, E> Default for Displaced<T, E> {
     }
 }
 
-/// The token that the machine holds, when it fetches next, and the failures so far.
+/// When the held token expires, when the next fetch is due, and the failures so far.
 #[derive(Clone, Debug)]
 pub(crate) struct Status<E> {
     pub(crate) expiry: Option<Instant>,

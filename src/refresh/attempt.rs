@@ -1,4 +1,5 @@
-//! A fetch: the user's future, with a time limit and with signs of life. Its panics end here.
+//! A fetch: the user's future, with a time limit and with signs of life. A panic of the future ends
+//! here.
 
 use std::{
     future::{Future, poll_fn},
@@ -52,7 +53,7 @@ impl FetchFn {
                     return Poll::Pending;
                 };
                 let result = ready!(running.as_mut().poll(cx));
-                // A panic in the future's `Drop` does not cost the token that the future gave.
+                // A panic in the future's `Drop` must not lose the token that the future gave.
                 let ended = fetch.take();
                 let _ = contain(|| drop(ended));
                 Poll::Ready(result.map_err(SourceError::failed))
@@ -117,7 +118,8 @@ impl Drop for Borrowed<'_> {
 #[derive(Default)]
 pub(super) struct Life {
     beats: AtomicU32,
-    /// The fetch is about to be given to a runtime, so its timers have to come from that runtime.
+    /// The fetch is being offered to a runtime. If the runtime takes the fetch, the timers have to
+    /// come from that runtime.
     moves: AtomicBool,
 }
 
@@ -169,8 +171,8 @@ impl Attempt {
                 timers.renew(&*runtime);
             }
             let polled = fetched.poll(cx);
-            // The result counts before the limit: a token that came while the process was frozen is
-            // good.
+            // Look at the result before the limit: a token that came while the process was frozen
+            // is good.
             if let Poll::Ready(result) = polled {
                 return Poll::Ready(result.unwrap_or_else(|_| Err(SourceError::panicked())));
             }
@@ -247,7 +249,8 @@ impl Timers {
         }
         self.beat = timer(runtime, beat(self.timeout));
         if poll_timer(&mut self.beat, cx).is_ready() {
-            // The runtime's time jumps. Yield, so that other tasks run, and go on at the next poll.
+            // The new timer has fired at once, since the runtime's time jumps. Yield, so that other
+            // tasks run, and go on at the next poll.
             self.beat = timer(runtime, beat(self.timeout));
             cx.waker().wake_by_ref();
         }

@@ -22,7 +22,7 @@ pub(crate) fn contain<R>(code: impl FnOnce() -> R) -> Result<R, Panicked> {
     catch_unwind(AssertUnwindSafe(code)).map_err(discard)
 }
 
-/// A payload is foreign: its `Drop` may panic with another payload.
+/// Drops the payload of a panic. A payload is foreign: its `Drop` may panic with another payload.
 fn discard(mut payload: Box<dyn Any + Send>) -> Panicked {
     const TRIES: usize = 16;
 

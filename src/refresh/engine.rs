@@ -41,7 +41,8 @@ pub(super) struct Core {
     fetch_timeout: Duration,
     source: SourceId,
     state: Mutex<State>,
-    /// Woken when there may be something new to wait for, and when the last handle is gone.
+    /// The `keep_fresh` futures. They are woken when there may be something new to wait for, and when
+    /// the last handle is gone.
     changed: Arc<Waiters>,
 }
 
@@ -83,7 +84,7 @@ impl Core {
         }
     }
 
-    /// Starts with a token, as if it had been fetched now.
+    /// Starts with a token that no fetch gave.
     pub(super) fn hold(&self, token: BearerToken) {
         let now = self.now();
         let lifetime = token.lifetime(now.monotonic, now.wall);
@@ -124,7 +125,8 @@ impl Core {
         self.state.lock().machine.status(now)
     }
 
-    /// Woken when there may be something new to wait for, and when the last handle is gone.
+    /// The `keep_fresh` futures, which are woken when there may be something new to wait for, and when
+    /// the last handle is gone.
     pub(super) fn changed(&self) -> &Arc<Waiters> {
         &self.changed
     }
@@ -144,7 +146,7 @@ impl Core {
         }
     }
 
-    /// The clock's time, or `at_least` if that is later: a time that a timer has measured.
+    /// The time, which is at least `at_least`: the clock may lag behind a timer that has fired.
     fn now_at_least(&self, at_least: Option<Instant>) -> Now {
         let mut now = self.now();
         now.monotonic = at_least.map_or(now.monotonic, |at| at.max(now.monotonic));
@@ -163,8 +165,8 @@ impl Core {
         usable
     }
 
-    /// What a caller gets if the fetch that it waited for failed. A caller that waits for an
-    /// account gets no token of a later account.
+    /// What a caller gets if the fetch that it waited for failed: the held token, or the error. A
+    /// caller that began to wait before a sign-out gets no token of a later account.
     pub(super) fn fall_back(
         &self,
         wanted: Wanted,
@@ -187,8 +189,8 @@ impl Core {
     }
 
     /// Asks the machine, and begins the fetch that the machine wants. A caller that has waited
-    /// gives the `account` for which it began to wait. If the source was invalidated since, such a
-    /// caller gets an error.
+    /// gives the `account` for which it began to wait, and gets an error if the source was
+    /// invalidated since then.
     pub(super) fn step(
         self: &Arc<Self>,
         wanted: Wanted,
@@ -197,7 +199,7 @@ impl Core {
     ) -> Step {
         self.end_overdue(at_least);
         let step = self.decide(wanted, account, self.now_at_least(at_least));
-        // This call comes from within the fetch, so the fetch would wait for itself.
+        // A call from within the fetch would make the fetch wait for itself.
         if matches!(step, Step::Wait(_)) && recursion::is_within(self.source) {
             return Step::Done(Err(SourceError::recursive()));
         }
@@ -300,7 +302,7 @@ impl Core {
             // Withdrawn on success as well: the next caller publishes the new token.
             (end, flight, (displaced, self.served.withdraw()))
         };
-        // Without the lock: a subscriber of the event may ask for a token.
+        // After the lock is released, since a subscriber of the event may ask for a token.
         if let Some(result) = &result {
             let _ = contain(|| trace::fetch_ended(result, lifetime));
         }
@@ -339,7 +341,7 @@ impl Core {
         self.state.lock().machine.next_event(now)
     }
 
-    /// Ends the fetch that is past its time limit, so that nobody joins it.
+    /// Ends the fetch under way if it is past its time limit, so that no caller joins it.
     pub(super) fn end_overdue(&self, at_least: Option<Instant>) {
         let now = self.now_at_least(at_least);
         let (flight, end, _displaced) = {
@@ -349,7 +351,7 @@ impl Core {
                 return;
             };
             let flight = state.take_flight(id);
-            // A parked fetch without waiters was polled by nobody, so it did not fail: it is lost.
+            // A parked fetch without waiters has nobody to poll it. So it did not fail: it is lost.
             let is_left = flight.as_ref().is_some_and(Flight::is_unattended);
             let (end, displaced) = if is_left {
                 state.machine.lost(id);
@@ -374,7 +376,7 @@ impl Core {
     }
 }
 
-/// Wakes the future of `keep_fresh`, which ends with the last handle.
+/// Wakes the `keep_fresh` futures, which end with the last handle.
 impl Drop for Core {
     fn drop(&mut self) {
         self.changed.wake_all();

@@ -82,7 +82,7 @@ impl Wake for Wakers {
 }
 
 impl Flight {
-    /// `task` [ends](Self::land) this flight, in its `Drop` at the latest.
+    /// `task` has to [end](Self::land) this flight, in its `Drop` at the latest.
     pub(super) fn new(life: Arc<Life>, task: BoxFuture<'static, ()>) -> Self {
         Self {
             cell: Arc::new(Cell {
@@ -142,7 +142,8 @@ impl Flight {
         parked && self.cell.listeners.load(Ordering::SeqCst) == 0
     }
 
-    /// Whether a runtime has the fetch. Only then does the fetch show signs of life.
+    /// Whether a runtime has the fetch. Only then does the fetch have to show signs of life: a parked
+    /// fetch is polled by its listeners.
     pub(super) fn is_away(&self) -> bool {
         matches!(self.cell.state.lock().task, Task::Away)
     }
@@ -174,7 +175,7 @@ impl Cell {
         }
     }
 
-    /// Offers the task to the runtime. Gives back a task that the runtime refuses.
+    /// Offers the task to the runtime. Gives the task back if the runtime does not take it.
     fn give(
         &self,
         task: BoxFuture<'static, ()>,
@@ -236,8 +237,8 @@ impl Listener {
         &self.flight
     }
 
-    /// How the fetch ended. Offers a parked fetch to `runtime`, and polls the fetch if `runtime`
-    /// refuses it.
+    /// How the fetch ended. Offers a parked fetch to `runtime`, and polls the fetch if `runtime` does
+    /// not take it.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, runtime: &dyn Runtime) -> Poll<End> {
         let cell = &*self.flight.cell;
         // Enter before looking: an end that comes from here on wakes this listener.

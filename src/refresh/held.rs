@@ -45,8 +45,8 @@ pub(super) struct Held<T> {
     /// The time to expiry when the token came. `None` if the token does not expire, or had expired
     /// by our clock.
     pub(super) lifetime: Option<Duration>,
-    /// `false` if the token had expired by our clock when it came: that clock cannot judge the
-    /// token.
+    /// `false` if the token had expired by our clock when it came. Then our clock is wrong, and
+    /// cannot judge the token.
     pub(super) is_judged: bool,
     pub(super) refresh: Moment,
     /// From this moment on, requests wait for the refresh.

@@ -25,8 +25,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// The pause between the loss of a fetch and the next fetch.
 const AFTER_LOSS: Duration = Duration::from_secs(1);
 
-/// Asks for the token whenever a refresh is due. It is no handle: it ends when the last handle is
-/// dropped.
+/// Asks for the token whenever a refresh is due. This future does not count as a handle: it ends when
+/// the last handle is dropped.
 pub(super) struct KeepFresh {
     core: Weak<Core>,
     runtime: Arc<dyn Runtime>,
@@ -43,8 +43,8 @@ enum Doing {
     /// Each poll asks the machine again, since a poll shows that the sleep is over or that
     /// something changed.
     Sleeping(Contained<()>),
-    /// A fetch was lost. The loss is a change and wakes this future, so only the time ends the
-    /// pause.
+    /// A fetch was lost. Only time ends the pause, and no wake-up does, since the loss itself wakes
+    /// this future.
     Pausing(Pause),
 }
 
@@ -80,7 +80,7 @@ impl KeepFresh {
         }
     }
 
-    /// Asks the machine. Gives what to do until the next question.
+    /// Asks the machine. Gives what to do until the machine has to be asked again.
     fn ask(&self, core: &Arc<Core>) -> Doing {
         if let Step::Wait(awaited) = core.step(Wanted::Token, None, None) {
             return Doing::Listening(Box::new(Listening::new(awaited)));

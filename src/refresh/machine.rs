@@ -8,24 +8,27 @@
 //! all invariants after each event, against a reference that reads the record of all events. Each
 //! test that is named below shows a single invariant.
 //!
-//! 1. At most one fetch is under way (`decisions::with_no_token_all_requests_wait_for_a_single_fetch_up_to_its_time_limit`).
-//! 2. While a token is good, no request waits and no request fails
+//! 1. At most one fetch is under way
+//!    (`decisions::with_no_token_all_requests_wait_for_a_single_fetch_up_to_its_time_limit`).
+//! 2. While a token is good, no request fails and no request waits
 //!    (`decisions::an_answer_holds_no_longer_than_until_the_refresh_is_due`), except for a refresh
 //!    after a loss
 //!    (`losses::after_a_loss_a_request_waits_for_a_refresh_that_is_due_until_a_fetch_has_ended`) or
-//!    a refresh that is long due
+//!    for a refresh that is long overdue
 //!    (`decisions::a_request_waits_for_an_overdue_refresh_but_not_for_long_and_not_again`).
-//! 3. A token is not served when either clock says that its time is over
-//!    (`decisions::a_token_is_served_to_the_last_nanosecond_before_the_margin_by_either_clock`), and for a
-//!    second at least (`decisions::a_token_is_served_for_a_second_and_not_refreshed_before_however_short_it_lives`).
+//! 3. A token is served until either clock says that its time is over
+//!    (`decisions::a_token_is_served_to_the_last_nanosecond_before_the_margin_by_either_clock`). That
+//!    time is at least a second
+//!    (`decisions::a_token_is_served_for_a_second_and_not_refreshed_before_however_short_it_lives`).
 //! 4. A refresh begins in its window (`a_refresh_falls_in_its_window_and_service_ends_at_the_margin`).
 //! 5. A failure does not displace a token that may be served
 //!    (`failures::a_failed_refresh_leaves_the_token_and_is_tried_again_after_the_back_off`).
 //! 6. Between a failure and the end of its back-off, asking begins no fetch
 //!    (`failures::the_error_is_given_until_the_back_off_ends_and_then_one_request_tries_again`).
-//! 7. A rejected token is replaced at once, twice; then at an interval that doubles until a token has
-//!    lasted (`rejections::the_interval_doubles_to_its_limit_until_a_token_has_lasted_for_it`).
-//! 8. Until a fetch succeeds, requests wait for a better token only once, and only for
+//! 7. The first two replacements of a rejected token are immediate. Later replacements keep an
+//!    interval, which doubles until a token has lasted
+//!    (`rejections::the_interval_doubles_to_its_limit_until_a_token_has_lasted_for_it`).
+//! 8. Until a fetch succeeds, requests wait for a better token only once, and for at most
 //!    `replacement_wait` (`rejections::one_spurious_401_and_an_endpoint_that_hangs_cost_one_wait`).
 //! 9. A token of a fetch that began before a sign-out is never held
 //!    (`losses::an_invalidated_token_is_not_served_and_the_fetch_under_way_brings_nothing`).
@@ -33,7 +36,7 @@
 //!     (`losses::a_lost_fetch_is_no_failure_and_the_next_request_begins_anew`), and its late token
 //!     displaces no good token
 //!     (`losses::a_late_token_is_held_if_nothing_better_is_and_leaves_the_fetch_under_way_alone`).
-//! 11. A clock that cannot judge tokens stops no request
+//! 11. A clock by which each token has expired when it comes stops no request
 //!     (`decisions::a_token_that_had_expired_when_it_came_is_served_and_refreshed_ever_more_rarely`), and a
 //!     monotonic clock that goes back changes no age
 //!     (`decisions::a_monotonic_clock_that_goes_back_ends_no_wait_late_and_no_service`).
@@ -50,8 +53,8 @@ use super::{
     throttle::{Failures, Patience, Throttle, later},
 };
 
-/// How long an answer holds. Then the next caller has to look at the wall clock again, and has to
-/// check that the fetch under way still has an owner.
+/// The longest time that an answer holds. Then the next caller has to look at the wall clock again,
+/// and has to check that somebody still polls the fetch under way.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state. `T` is a token and `E` is the error of a fetch; the machine looks into neither.
@@ -66,14 +69,14 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 ///     │                  Rejected, Fetching ── fetched ──► Good
 ///     │                        │ failed, overran or throttled: the rejected token is served,
 ///     │                        │ and later fetches run in the background
-///     └── from every state: service ends on either clock, or `invalidate`. A fetch that runs then
-///         is void after `invalidate`: the next fetch begins when it has ended.
+///     └── from every state: service ends on either clock, or `invalidate`. After `invalidate`, the
+///         fetch under way is void, and the next fetch begins when the void fetch has ended.
 /// ```
 #[derive(Clone, Debug)]
 pub(crate) struct Machine<T, E> {
     policy: Policy,
     held: Option<Held<T>>,
-    /// The last token that any fetch gave, since the last `invalidate`.
+    /// The last token that came since the last `invalidate`, held or not: the next fetch gets it.
     previous: Option<T>,
     fetch: Option<Fetch>,
     fetches: u64,
@@ -98,7 +101,7 @@ struct Fetch {
     since: Instant,
     /// The fetch began because a refresh was due, while the held token was good.
     is_ahead: bool,
-    /// A request waits for this fetch, although the machine holds a token that could be sent.
+    /// A request has waited for this fetch, although the machine holds a token that could be sent.
     is_awaited: bool,
     /// If the fetch replaces a rejected token: how long that token was good.
     replaces: Option<Lasted>,
@@ -122,7 +125,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         }
     }
 
-    /// A caller wants a token. `rejected` tells whether a server has rejected a given token.
+    /// A caller wants a token. `rejected` tells whether a server has rejected its argument.
     pub(crate) fn ask(
         &mut self,
         now: Now,
@@ -201,16 +204,16 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         }
     }
 
-    /// Until when no fetch begins while a token is held. The throttle delays no refresh that is
-    /// due.
+    /// The moment before which no fetch begins while a token is held. The throttle does not delay a
+    /// refresh that is due.
     fn not_before(&self, now: Now, is_due: bool) -> Option<Instant> {
         let retry = self.failures.retry(&self.policy, true).map(|(at, _)| at);
         let spaced = self.throttle.not_before(&self.policy).filter(|_| !is_due);
         retry.max(spaced).filter(|&at| now.monotonic < at)
     }
 
-    /// The user wants a new token, back-off or not. Gives the fetch under way, which may be void,
-    /// or else begins a fetch; and gives the time limit of that fetch.
+    /// Gives the fetch under way, which may be void, and its time limit. If there is no such fetch,
+    /// begins a fetch, even during a back-off.
     pub(crate) fn refresh(&mut self, now: Now) -> (FetchId, Instant) {
         self.read(now);
         if self.fetch.is_none() {
@@ -256,7 +259,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         (usable, displaced)
     }
 
-    /// The last token that any fetch gave since the last `invalidate`.
+    /// The token to give to the next fetch.
     pub(crate) fn previous(&self) -> Option<T> {
         self.previous.clone()
     }
@@ -271,7 +274,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         }
     }
 
-    /// The moment from which on `ask` begins the next fetch, if no server rejects the token.
+    /// The earliest moment at which `ask` begins the next fetch, if no server rejects the token.
     pub(crate) fn next_event(&self, now: Now) -> Option<Instant> {
         let held = self.held.as_ref().filter(|held| !held.end.has_come(now));
         let retry = self.failures.retry(&self.policy, held.is_some());
@@ -285,8 +288,8 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         }
     }
 
-    /// Notes the time. If the clock went back, every stored moment moves back by as much. Otherwise
-    /// every wait would end late, and a token would be served past its end.
+    /// Notes the time. If the clock went back, every stored moment moves back by as much. Without
+    /// that, every wait would end late, and a token would be served past its end.
     fn read(&mut self, now: Now) {
         let to = now.monotonic;
         let by = self.latest.unwrap_or(to).saturating_duration_since(to);

@@ -23,7 +23,7 @@ pub(super) fn task(core: &Arc<Core>, id: FetchId, attempt: Attempt) -> BoxFuture
 
 /// Lives in the task that polls the fetch, and so is dropped with the task.
 struct Owner {
-    /// Weak: a fetch in the background does not keep the source alive.
+    /// Weak, since a fetch in the background must not keep the source alive.
     core: Weak<Core>,
     id: FetchId,
     ended: bool,

@@ -8,15 +8,15 @@ const LEAST_SERVICE: Duration = Duration::from_secs(1);
 /// the lifetime if that is less.
 const LEAST_MARGIN: Duration = Duration::from_secs(1);
 /// With no token to serve, the ceiling of the back-off is at most half the time that the outage has
-/// lasted. These are the limits of that half.
+/// lasted. This half counts as at least the first number, and as at most the second.
 const OUTAGE_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 /// The wait after a permanent error, and the limit to which the wait doubles.
 const PERMANENT_BACKOFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
-/// A server cannot make the source wait for longer.
+/// A server cannot make the source wait for longer than this.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 
-/// The settings of a source that fetches. A duration that depends on a token's lifetime is a
-/// fraction of the lifetime, and at most the setting.
+/// The settings of a source that fetches. For a token with a short lifetime, a fraction of the
+/// lifetime takes the place of `refresh_ahead` and of `expiry_margin`.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     /// Refresh this long before service ends, or a fifth of the lifetime if that is less.
@@ -37,12 +37,12 @@ pub(crate) struct Policy {
     pub(crate) backoff_first: Duration,
     /// The limit to which that ceiling doubles.
     pub(crate) backoff_max: Duration,
-    /// Whether the user has set the back-off. Then an outage with no token to serve does not
-    /// shorten it.
+    /// Whether the user has set the back-off. Then the back-off is not shorter while there is no
+    /// token to serve.
     pub(crate) backoff_is_users: bool,
     /// The time limit of a fetch.
     pub(crate) fetch_timeout: Duration,
-    /// How long a request that has a token to send waits for a better token.
+    /// How long a request waits for a better token than the token that it could send.
     pub(crate) replacement_wait: Duration,
     /// The minimum time between two fetches that replace a rejected token, from the third fetch on.
     /// It doubles while every new token is rejected.
@@ -79,7 +79,7 @@ pub(crate) struct Schedule {
     pub(crate) serve_for: Option<Duration>,
 }
 
-/// The failures so far, for the length of the back-off.
+/// The failures so far, which decide the length of the back-off.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outage {
     /// The number of failures in a row.

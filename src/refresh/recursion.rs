@@ -1,5 +1,5 @@
-//! Finds a fetch that would wait for itself: keeps a list of the sources that fetch further up the
-//! stack of each thread.
+//! Finds a fetch that would wait for itself. Each thread has a list of the sources whose fetches are
+//! running on its stack.
 
 use std::{
     cell::RefCell,
@@ -26,7 +26,7 @@ impl SourceId {
 
 /// Notes that this thread runs the source's fetch until the guard is dropped.
 pub(crate) fn enter(source: SourceId) -> Within {
-    // While the thread ends, the list does not exist any more, and nobody looks at it.
+    // While a thread ends, its list does not exist any more, and nobody looks at the list.
     let _ = FETCHING.try_with(|fetching| fetching.borrow_mut().push(source));
     Within(())
 }

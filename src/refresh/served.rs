@@ -43,12 +43,12 @@ impl Served {
         None
     }
 
-    /// Lets callers take the token from `now` until `until`, unless the clock goes back to before
-    /// `now`. Once a server has rejected the token, callers take it only if `despite_rejection` is
-    /// set.
+    /// Lets callers take the token until `until`, unless the clock goes back from `now` by more than
+    /// `LATE_READING`. Once a server has rejected the token, callers take it only if
+    /// `despite_rejection` is set.
     ///
-    /// Gives back the entry that was published before. Drop it without a lock, since data in a
-    /// token is foreign.
+    /// Gives back the entry that was published before. Drop that entry without a lock: the data of
+    /// its token is the user's, and so is the `Drop` of the data.
     #[must_use]
     pub(super) fn publish(
         &self,

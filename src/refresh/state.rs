@@ -1,4 +1,4 @@
-//! The machine, and the fetch that the machine calls under way: [`State`].
+//! The machine and the fetch under way: [`State`].
 
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,7 @@ pub(super) struct State {
 /// Values that the machine displaced. Drop them without the lock.
 pub(super) type Displaced = answer::Displaced<BearerToken, SourceError>;
 
-/// The fetch that the machine calls under way. The machine and this value change together, under
-/// the lock.
+/// The fetch under way. This value and the machine change together, under the lock.
 #[derive(Clone)]
 pub(super) struct UnderWay {
     pub(super) id: FetchId,
@@ -36,8 +35,8 @@ impl State {
         Some(under_way.flight)
     }
 
-    /// Tells the machine how a fetch ended. Gives the result for the waiters, or `None` if the
-    /// waiters have to ask again, since the token is not held.
+    /// Tells the machine how a fetch ended. Gives the result for the waiters. `None` if the waiters
+    /// have to ask again: the fetch was void, or its token came late and is not held.
     pub(super) fn arrive(
         &mut self,
         now: Now,

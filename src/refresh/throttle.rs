@@ -134,7 +134,7 @@ impl Throttle {
 }
 
 /// Limits how long requests wait for a better token than the held token. All requests share the
-/// limit, and a token that comes begins it anew.
+/// limit, and the next token that is held resets it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Patience {
     until: Option<Instant>,
@@ -142,7 +142,7 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// Until when a request may wait. `None`: it may not wait. The first request begins the time.
+    /// Until when a request may wait. `None`: it may not wait. The time begins with the first request.
     pub(super) fn until(&mut self, policy: &Policy, now: Instant) -> Option<Instant> {
         let until = *self
             .until

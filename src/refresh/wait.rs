@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{error::SourceError, runtime::Runtime, token::BearerToken};
 
-/// After this many lost fetches, a wait ends with an error.
+/// After this many lost fetches, a wait ends: with the held token, or with an error.
 const LOSSES: u8 = 3;
 /// After this many checks in a row without a sign of life, a fetch is lost. A single check is too
 /// few: after a pause of the whole process, the timer of the waiter may fire before the timer of
@@ -35,7 +35,7 @@ pub(super) struct Awaited {
     pub(super) at_most: Duration,
 }
 
-/// What a [`Listening`] tells.
+/// What a [`Listening`] reports.
 pub(super) enum Heard {
     End(End),
     /// The time of the listener is over.
@@ -108,8 +108,8 @@ impl Listening {
                     return Poll::Pending;
                 }
                 self.timer = None;
-                // The clock counts if this waiter is polled late. The timer counts if it runs on
-                // another clock.
+                // What is left by the timer or by the clock, whichever is less: this waiter may be
+                // polled late, and the timer may run on another clock.
                 let by_clock = self.until.saturating_duration_since(runtime.now());
                 self.left = self.left.saturating_sub(step).min(by_clock);
                 if self.is_silent() {
@@ -126,8 +126,8 @@ impl Listening {
         }
     }
 
-    /// Whether the fetch showed no sign of life between the last checks. The last step may be too
-    /// short, so it does not count as a check.
+    /// Whether the last checks in a row found no sign of life. The last step does not count as a
+    /// check, since it may be too short for a sign.
     fn is_silent(&mut self) -> bool {
         let flight = self.listener.flight();
         let beats = flight.life().beats();
@@ -182,7 +182,7 @@ impl Wait {
     ) -> Option<Result<BearerToken, SourceError>> {
         match result {
             Ok(token) if self.core.is_good(&token) => Some(Ok(token)),
-            // By the time that this waiter is polled, the token is no longer good.
+            // The token stopped being good before this waiter was polled.
             Ok(_) => self.ask_again(None),
             Err(error) => Some(self.core.fall_back(self.wanted, self.account, error)),
         }
@@ -222,8 +222,7 @@ impl Future for Wait {
                 Heard::TimeIsUp => {
                     let until = this.listening.until();
                     // If the fetch is past its time limit, this ends the fetch. The next round of
-                    // the loop then gives the error of the fetch, not the error of the back-off
-                    // after it.
+                    // the loop then gives the error of the fetch, and not the error of the back-off.
                     this.core.end_overdue(Some(until));
                     if this.listening.has_ended() {
                         None

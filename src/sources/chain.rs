@@ -1,4 +1,4 @@
-//! [`Chain`], several sources of which the first that is not absent wins, and [`first_of`], its start.
+//! Several sources, of which the first that is not absent wins: [`Chain`], which [`first_of`] starts.
 
 use std::{
     error::Error as StdError,
@@ -26,13 +26,13 @@ pub fn first_of(source: impl IntoSource) -> Chain {
 /// A source is absent if it has [nothing to take a token from](SourceErrorKind::Absent), such as a variable
 /// that is not set or a file that does not exist. The chain passes over an absent source. The first source
 /// with any other answer is the winner, with a token or with an error: a malformed token is a mistake to
-/// hear of, not a reason to act as somebody else. The error of the winner also lists each source that was
-/// passed over, and why that source has no token.
+/// report, not a reason to act as somebody else. If the search ends with an error, the error also lists each
+/// source that was passed over, and why that source has no token.
 ///
 /// The winner stays the winner, even if a server rejects its token, and even if the winner has no token
 /// any more: **no answer of a server makes a program act as somebody else**. The chain never asks the other
 /// sources again, whatever they have by then. While every source is absent there is no winner, and each
-/// request searches anew. A source that could not be made is not made again later.
+/// request searches anew. A part that is an error stays that error: the chain cannot make the source later.
 ///
 /// A search asks the sources in order, and waits for each answer. Requests that search at the same time may
 /// get different answers from a source that changes. All requests use the same winner: the first winner that
@@ -150,7 +150,7 @@ fn all_absent(errors: &[SourceError]) -> SourceError {
     SourceError::new(SourceErrorKind::Absent, list(errors))
 }
 
-/// The error of the winner, with a list of the sources that were passed over.
+/// The error of the winner, under a message that also lists the sources that were passed over.
 fn after_absent(absent: &[SourceError], error: SourceError) -> SourceError {
     if absent.is_empty() {
         return error;

@@ -25,17 +25,18 @@ type Parse = fn(&str) -> Result<BearerToken, InvalidToken>;
 /// A token from a file that another program writes and replaces, such as a projected Kubernetes
 /// service account token, or a token that an agent renews.
 ///
-/// The file is read and checked at start-up. The first request after a minute has the file read
-/// again, and so does the first request after a server has rejected the token. Requests do not wait
-/// for a read, with two exceptions: a read after a rejection, and a read that is overdue by a
-/// minute, as in the morning after a night without requests. Requests wait for such a read for at
-/// most 5 s. If a read fails or finds no token, the source keeps the last token and tries again
-/// later. Put the new file in place by a rename or by a swap of symbolic links, as Kubernetes does:
-/// a file that is written in place may be read half-written.
+/// The file is read and checked at start-up. The first request after a minute begins another read,
+/// and so does the first request after a server has rejected the token. Requests do not wait for a
+/// read, with two exceptions: a read after a rejection, and a read that is overdue by a minute, as
+/// in the morning after a night without requests. Requests wait for such a read for at most 5 s. If
+/// a read fails or finds no token, the source keeps the last token and tries again later.
+///
+/// Put the new file in place by a rename or by a swap of symbolic links, as Kubernetes does: a file
+/// that is written in place may be read half-written.
 ///
 /// Whitespace around the token is dropped, and the buffer of the read is wiped. A slow file system
-/// does not hold up the runtime: a thread for the runtime's blocking work reads the file, or a new
-/// thread if the runtime has no such thread. While a read hangs, no other read begins.
+/// does not hold up the runtime: one of the runtime's threads for blocking work reads the file, or a
+/// new thread if the runtime has no such threads. While a read hangs, no other read begins.
 ///
 /// ```no_run
 /// use tower_bearer::{BearerAuthLayer, FileToken};
@@ -111,7 +112,7 @@ impl fmt::Debug for FileToken {
     }
 }
 
-/// The settings of a [`FileToken`], which shows how to use them.
+/// The settings of a [`FileToken`]. The documentation of [`FileToken`] has an example.
 #[must_use = "a builder does nothing until it is built"]
 #[derive(Debug)]
 pub struct FileTokenBuilder {

@@ -54,7 +54,7 @@ where
     Fut: Future<Output = Result<BearerToken, E>> + Send + 'static,
     E: Into<BoxError>,
 {
-    /// Calls the function. Costs two allocations besides.
+    /// Calls the function, and costs two allocations on top.
     fn token(&self) -> TokenFuture {
         let id = self.id;
         if recursion::is_within(id) {

@@ -1,4 +1,4 @@
-//! A token that an async function fetches, again before each expiry: [`RefreshingToken`].
+//! A token that an async function fetches, and fetches again before each expiry: [`RefreshingToken`].
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -43,9 +43,9 @@ use crate::{
 /// * served until min(10 s, L/20) before its expiry, so that it does not expire on the way, or
 ///   until min(1 s, L/4) before its expiry if that is earlier, since servers count whole seconds;
 /// * refreshed in the background from min(15 min, L/5) before the end of its service, or up to L/10
-///   earlier, at random, so that clients that started together do not stay together. The first
-///   token, and a token that came after a rejection or an outage, is refreshed up to 3/4 L earlier,
-///   since many clients may have fetched at the same moment;
+///   earlier, at random, so that clients that started together do not stay together. A token that
+///   itself did not come by such a refresh, such as the first token or a token after a rejection or
+///   an outage, is refreshed up to 3/4 L earlier: many clients may have fetched at the same moment;
 /// * served for at least a second, however short its lifetime is;
 /// * over as soon as the monotonic clock or the wall clock says so. The monotonic clock may stand
 ///   still while the computer sleeps.
@@ -58,24 +58,26 @@ use crate::{
 /// # When a server rejects the token
 ///
 /// Requests wait for the fetch that replaces the token, for at most 5 s. If the fetch fails or
-/// takes longer, requests carry the rejected token until it expires. From then on, the source tries
-/// again in the background, and no request waits for a replacement until a fetch succeeds: a
-/// spurious 401 and an outage of the token endpoint must not add up to a total outage. The first
-/// two replacements are immediate. If the server rejects every new token, later replacements are 10
-/// s apart, then 20 s, and so on up to 5 min. If a request with a rejected token succeeds, the mark
-/// comes off.
+/// takes longer, requests carry the rejected token until its service ends, and the source tries
+/// again in the background. No request waits for a replacement until a fetch succeeds: a spurious
+/// 401 and an outage of the token endpoint must not add up to a total outage.
+///
+/// The first two replacements are immediate. If the server rejects every new token, later
+/// replacements are 10 s apart, then 20 s, and so on up to 5 min. If a request with a rejected token
+/// succeeds, the token no longer counts as rejected.
 ///
 /// # When a fetch fails
 ///
 /// A fetch that panics, takes over 30 s or gives a rejected token has failed. The source tries
 /// again after a random time of up to 100 ms, then up to 200 ms, and so on to 30 s (full jitter).
-/// With no token to serve, the random time is at most half the time that the outage has lasted, and
-/// this half counts as at least 5 s. Until the next try, requests get the error at once, and the
-/// error tells [when the next try is](crate::SourceError::retry_after).
 /// [`with_retry_after`](crate::SourceError::with_retry_after) makes the wait longer. After a
 /// [permanent](crate::SourceError::permanent) error the source tries again after 10 s, then 20 s,
-/// and so on up to 5 min, or at once with [`refresh_now`](Self::refresh_now). A batch job waits for
-/// its first token like this:
+/// and so on up to 5 min, or at once with [`refresh_now`](Self::refresh_now).
+///
+/// With no token to serve, requests get the error at once until the next try, and the error tells
+/// [when the next try is](crate::SourceError::retry_after). The random time is then at most half the
+/// time that the outage has lasted, and this half counts as at least 5 s. A batch job waits for its
+/// first token like this:
 ///
 /// ```
 /// # use std::time::Duration;
@@ -86,7 +88,7 @@ use crate::{
 /// # let source = RefreshingToken::new(fetch);
 /// while let Err(error) = source.token().await {
 ///     if error.is_permanent() { return Err(error); }
-///     sleep(error.retry_after().unwrap_or(Duration::from_secs(1))).await; // yours, as tokio's
+///     sleep(error.retry_after().unwrap_or(Duration::from_secs(1))).await; // such as tokio's
 /// }
 /// # Ok::<(), SourceError>(())
 /// # }).unwrap();
@@ -94,8 +96,8 @@ use crate::{
 ///
 /// # Who runs the fetch
 ///
-/// With the feature `tokio`, a task runs the fetch, in the tokio runtime of the first request that
-/// waits. The task goes on up to its time limit, even if every request and every handle is dropped.
+/// With the feature `tokio`, a task runs the fetch, in the tokio runtime of the request that begins
+/// it. The task goes on up to its time limit, even if every request and every handle is dropped.
 /// Without a runtime, requests drive the fetch, as [`CallerDriven`](crate::CallerDriven) says.
 ///
 /// * **A fetch through your own client.** A fetch may use the client *below* the layer, whatever
@@ -104,20 +106,20 @@ use crate::{
 ///   [`Recursive`](crate::SourceErrorKind::Recursive) at once, or ends at its time limit if a
 ///   buffer or another task stands between the fetch and the layer.
 /// * **A time limit may cost a rotated refresh token.** If a server rotates refresh tokens and the
-///   limit cuts off the fetch, the server has spent the old refresh token, and the new refresh
+///   limit cuts off the fetch, the server may have spent the old refresh token, and the new refresh
 ///   token is lost. Have the fetch function spawn a task that makes the exchange and stores the new
 ///   refresh token. Then the limit cuts off only the wait for that task.
-/// * **A runtime for each call.** A fetch dies with the runtime that runs it. That is no failure.
-///   The next request begins the fetch anew, and waits for the fetch even if the old token is still
-///   good: otherwise no fetch would ever end. It is better to keep a runtime for the whole program,
-///   and to name it with `TokioRuntime::with_handle`.
-/// * **A process that is frozen between calls**, as on a function platform. A fetch in the
+/// * **A runtime for each call.** A fetch dies with the runtime that runs it. This does not count as
+///   a failure. The next request begins the fetch anew, and waits for the fetch even if the old
+///   token is still good: otherwise no fetch would ever end. It is better to keep a runtime for the
+///   whole program, and to name it with `TokioRuntime::with_handle`.
+/// * **A process that is frozen between calls**, as on a serverless platform. A fetch in the
 ///   background stands still with the process. Past its time limit no request waits for the fetch
 ///   any more. A token that comes late is used unless the source holds a good token. To be sure,
 ///   await [`refresh_now`](Self::refresh_now) within a call.
 /// * **A runtime that stands idle.** A fetch shows signs of life. If the signs stop, as in a
 ///   current-thread runtime that nobody drives, a waiter in another runtime begins the fetch anew
-///   after at most 5 s. The waiter needs a runtime with a timer for that.
+///   after at most 7.5 s. The waiter needs a runtime with a timer for that.
 ///
 /// The [builder](Self::builder) has settings for most of these numbers.
 #[derive(Clone)]
@@ -145,9 +147,10 @@ impl RefreshingToken {
     /// Makes a source whose fetch function gets the previous token. The token's
     /// [rejection](BearerToken::rejection) tells what the server asked for.
     ///
-    /// `previous` is the last token that any fetch gave, even if that token has expired, was
-    /// rejected or was not kept. `previous` is `None` at first, and after
-    /// [`invalidate`](Self::invalidate).
+    /// `previous` is the last token that a fetch gave, even if that token has expired, was rejected
+    /// since, or was not kept. Before the first fetch has given a token, `previous` is the
+    /// [`first_token`](RefreshingTokenBuilder::first_token), if there is one. After
+    /// [`invalidate`](Self::invalidate), `previous` is `None` until the next token comes.
     ///
     /// ```
     /// use tower_bearer::{BearerToken, InvalidToken, RefreshingToken};
@@ -169,7 +172,7 @@ impl RefreshingToken {
         Self::renewing_builder(fetch).build()
     }
 
-    /// Starts a builder, as [`new`](Self::new) but with other settings.
+    /// Starts a builder: like [`new`](Self::new), but with other settings.
     ///
     /// ```
     /// use std::time::Duration;
@@ -190,7 +193,7 @@ impl RefreshingToken {
         Self::renewing_builder(move |_| fetch())
     }
 
-    /// Starts a builder, as [`renewing`](Self::renewing) but with other settings.
+    /// Starts a builder: like [`renewing`](Self::renewing), but with other settings.
     pub fn renewing_builder<F, Fut, E>(fetch: F) -> RefreshingTokenBuilder
     where
         F: FnMut(Option<BearerToken>) -> Fut + Send + 'static,
@@ -239,8 +242,8 @@ impl RefreshingToken {
     }
 
     /// A future that fetches the first token and refreshes each token on time, even while there are
-    /// no requests. Spawn the future. It is no handle on the source: it ends when the last handle
-    /// is dropped.
+    /// no requests. Spawn the future. It does not count as a handle on the source: it ends when the
+    /// last handle is dropped.
     ///
     /// ```
     /// # use tower_bearer::{BearerToken, InvalidToken, RefreshingToken};
@@ -274,7 +277,7 @@ impl fmt::Debug for RefreshingToken {
     }
 }
 
-/// The settings of a [`RefreshingToken`]. Its documentation says what the settings mean together.
+/// The settings of a [`RefreshingToken`], whose documentation says what the settings mean together.
 #[must_use = "a builder does nothing until it is built"]
 pub struct RefreshingTokenBuilder {
     fetch_fn: FetchFn,
@@ -285,9 +288,8 @@ pub struct RefreshingTokenBuilder {
 }
 
 impl RefreshingTokenBuilder {
-    /// Starts with a token that the program already has. A token that has expired is not served,
-    /// but the fetch function gets it as [`previous`](RefreshingToken::renewing). Default: no
-    /// token.
+    /// Starts with a token that the program already has. An expired token is not served, but the fetch
+    /// function gets it as [`previous`](RefreshingToken::renewing). Default: no token.
     pub fn first_token(mut self, token: BearerToken) -> Self {
         self.first = Some(token);
         self

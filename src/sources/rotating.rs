@@ -59,8 +59,8 @@ impl RotatingToken {
         Self::with(Some(first))
     }
 
-    /// Starts without a token: requests wait for the first [`rotate`](Self::rotate), for ever if there is
-    /// none. A timeout around the stack covers that wait.
+    /// Starts without a token. Requests wait for the first [`rotate`](Self::rotate), however long that
+    /// takes. A timeout around the stack covers the wait.
     #[must_use]
     pub fn empty() -> Self {
         Self::with(None)
@@ -117,7 +117,7 @@ impl Current {
     }
 }
 
-/// Waits for a token. It is no handle: when the last handle is dropped, no rotation can come.
+/// Waits for a token. A waiter is not a handle: when the last handle is dropped, no rotation can come.
 struct Wait {
     current: Arc<Current>,
     handles: Weak<Handles>,

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use crate::{error::SourceError, refresh::Status};
 
-/// What a [`RefreshingToken`](crate::RefreshingToken) holds, and when it fetches next.
-/// [`RefreshingToken::status`](crate::RefreshingToken::status) gives it.
+/// What a [`RefreshingToken`](crate::RefreshingToken) holds, and when it fetches next: the result of
+/// [`RefreshingToken::status`](crate::RefreshingToken::status).
 #[derive(Clone, Debug)]
 pub struct SourceStatus {
     expiry: Option<Instant>,
@@ -16,15 +16,15 @@ pub struct SourceStatus {
 
 impl SourceStatus {
     /// When the held token expires, on the runtime's monotonic clock. `None` if the source holds no
-    /// token, or a token without expiry.
+    /// token, a token without expiry, or a token that had already expired when it came.
     #[must_use]
     pub fn expiry(&self) -> Option<Instant> {
         self.expiry
     }
 
-    /// The moment from which on a request begins the next fetch, on the runtime's monotonic clock.
-    /// During a back-off, this is the end of the back-off. `None` if the source holds a token
-    /// without expiry.
+    /// The earliest moment at which a request begins the next fetch, on the runtime's monotonic clock,
+    /// if no server rejects the token. A back-off ends no later than this moment. `None` if the source
+    /// holds a token without expiry.
     #[must_use]
     pub fn next_refresh(&self) -> Option<Instant> {
         self.next_refresh

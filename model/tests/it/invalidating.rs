@@ -46,7 +46,7 @@ fn whoever_comes_after_an_invalidation_does_not_get_the_old_token() {
     });
 }
 
-/// The first fetch may end before, while and after the source is invalidated.
+/// The first fetch may end before, during or after the invalidation.
 #[test]
 fn what_a_fetch_brings_that_began_before_an_invalidation_is_not_served_after_it() {
     check_both(|driven| {
@@ -69,7 +69,8 @@ fn what_a_fetch_brings_that_began_before_an_invalidation_is_not_served_after_it(
     });
 }
 
-/// They have asked before. What they send is for the first account, and may not go out as another.
+/// The waiters asked before the invalidation. Their requests are for the first account, and must not go
+/// out as another account.
 #[test]
 fn who_waits_when_a_source_is_invalidated_gets_no_token_of_a_later_account() {
     check_both(|driven| {
@@ -92,7 +93,7 @@ fn who_waits_when_a_source_is_invalidated_gets_no_token_of_a_later_account() {
     });
 }
 
-/// As above, where the fetch of the first account fails.
+/// As above, but the fetch for the first account fails.
 #[test]
 fn who_waits_for_a_fetch_that_fails_gets_no_token_of_a_later_account() {
     check_both(|driven| {

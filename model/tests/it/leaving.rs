@@ -58,7 +58,8 @@ fn the_next_caller_resumes_a_fetch_that_all_have_left() {
     });
 }
 
-/// Nobody waits for it, so only who comes next can see that nobody drives it.
+/// No request waits for a refresh ahead of expiry, so only the next caller can notice that nobody drives
+/// the fetch.
 #[test]
 fn a_refresh_ahead_is_taken_up_again_when_its_driver_has_left() {
     check(|| {
@@ -75,7 +76,7 @@ fn a_refresh_ahead_is_taken_up_again_when_its_driver_has_left() {
             })
         });
         join(leave);
-        // One of these drives the fetch to its end, unless it has ended already.
+        // One of these callers drives the fetch to its end, unless the fetch has ended already.
         let callers = [(); 2].map(|()| go(&source, ask));
         join(callers);
         assert_eq!(ask(&source), 2);
@@ -95,7 +96,8 @@ fn whoever_waits_gets_a_token_although_the_last_handle_has_gone() {
         drop(source.refresh_now());
         drop(source);
         let got = caller.join().unwrap();
-        // The second if the first has ended before `refresh_now`, and the caller is polled late.
+        // The caller gets the second token if the first fetch has ended before `refresh_now`, and the
+        // caller is polled late.
         assert!((1..=world.fetches()).contains(&got));
     });
 }

@@ -1,10 +1,10 @@
-//! The concurrent parts under shuttle, which runs them in thousands of random orders of their locks
-//! and tasks, and finds lost wake-ups as deadlocks.
+//! Runs the concurrent parts under shuttle, in thousands of random orders of their locks and tasks. A
+//! lost wake-up shows as a deadlock.
 //!
 //! `cargo test -p tower-bearer-model`
 //!
-//! The locks and tasks are shuttle's; the atomic pointer of arc-swap, the reference counts of the
-//! standard library and the channels of futures are not, so no switch happens within them.
+//! Only the locks and tasks are shuttle's. No switch happens within the atomic pointer of arc-swap, the
+//! reference counts of the standard library or the channels of futures.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod invalidating;

@@ -1,5 +1,5 @@
-//! The one owner of a fetch: its task is dropped, a caller is cancelled, or a fetch is asked for as one
-//! ends. Each await point is tried, in many orders.
+//! The task that owns a fetch is dropped, a caller is cancelled, or a refresh begins while a fetch ends.
+//! The tests try each await point, in many orders.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use crate::support::{
     poll_times,
 };
 
-/// A task of this world is never polled more often: the last place is after the end of the fetch.
+/// No task of this world is polled more often. So a drop at the poll with this number comes after the end
+/// of the fetch.
 const POLLS: usize = 4;
 
 const ALL: [Driven; 4] = [
@@ -24,7 +25,7 @@ const ALL: [Driven; 4] = [
     Driven::WhereThereIsARuntime,
 ];
 
-/// One caller has a runtime. In what order the callers come is shuttle's choice.
+/// Two callers, of which the first has a runtime. Shuttle chooses the order in which they come.
 fn callers(
     world: &World,
     source: &tower_bearer::RefreshingToken,
@@ -68,7 +69,7 @@ fn a_waiter_may_enter_while_a_task_is_lost_at_any_await_point() {
                 let world = World::dropping(driven, Some(HOUR), Some(at));
                 let source = world.source();
                 world.enter_runtime();
-                // Its task runs from here on, and is lost while the others come.
+                // The task of this fetch runs from here on, and is lost while the other caller comes.
                 let first = source.token();
                 let enters = {
                     let world = world.clone();
@@ -132,7 +133,7 @@ fn a_caller_who_is_cancelled_at_any_await_point_takes_nothing_from_the_others() 
     }
 }
 
-/// All others stay, and the fetch hangs, so that a place that is left behind is not swept away.
+/// The other caller stays, and the fetch hangs. So nothing else clears a waker that was left behind.
 #[test]
 fn a_caller_who_is_cancelled_at_any_await_point_leaves_no_waker_behind() {
     for driven in ALL {
@@ -199,7 +200,7 @@ fn what_keeps_a_token_fresh_ends_with_the_last_handle_whenever_that_goes() {
     });
 }
 
-/// Nobody but `keep_fresh` waits for its fetch.
+/// Only `keep_fresh` waits for the fetch that it begins.
 #[test]
 fn what_keeps_a_token_fresh_ends_without_a_caller() {
     check(|| {

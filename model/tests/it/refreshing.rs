@@ -1,4 +1,4 @@
-//! Many callers of one source.
+//! Many callers of the same source.
 
 use std::sync::{
     Arc,
@@ -39,7 +39,7 @@ fn a_failure_reaches_every_waiter() {
     });
 }
 
-/// With a runtime no request waits, without one at most that which drives the fetch.
+/// With a runtime, no request waits. Without a runtime, at most the request that drives the fetch waits.
 #[test]
 fn a_refresh_ahead_of_expiry_costs_one_fetch_and_gives_all_a_token() {
     check_both(|driven| {
@@ -93,7 +93,7 @@ fn gives_up(driven: Driven, hangs: bool) {
     });
     while left.load(Ordering::SeqCst) > 0 {
         world.pass(31 * SECOND);
-        // Where callers drive the fetch, one who comes gives it up.
+        // If callers drive the fetch, the next caller ends a fetch that is past its time limit.
         let _ = poll_once(&mut source.token());
         thread::yield_now();
     }
@@ -103,7 +103,7 @@ fn gives_up(driven: Driven, hangs: bool) {
             Err(kind) => assert_eq!(kind, SourceErrorKind::TimedOut),
         }
     }
-    // The one that hangs may have begun only now.
+    // The fetch that hangs may have begun only now.
     world.hang(0);
     world.pass(31 * SECOND);
     let _ = block_on(source.token());

@@ -34,7 +34,7 @@ fn a_rejection_while_the_next_token_comes_costs_no_further_fetch() {
         let rejects = {
             let world = world.clone();
             go(&source, move |source| {
-                // Else the rejection may be what starts the fetch.
+                // Otherwise the rejection may begin the fetch.
                 while world.fetches() < 2 {
                     thread::yield_now();
                 }

@@ -1,4 +1,4 @@
-//! A runtime on shuttle's tasks, in which time goes on when a test says so, and a token endpoint.
+//! A runtime on shuttle's tasks, and a token endpoint. Time passes only when a test says so.
 
 use std::{
     fmt,
@@ -32,13 +32,13 @@ pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 const ITERATIONS: usize = 1_500;
 
-/// In random orders, and in orders that favour few switches at the worst places.
+/// Runs a test in random orders, and in orders with few preemptions at random places.
 pub(crate) fn check(test: impl Fn() + Clone + Send + Sync + 'static) {
     check_random(test.clone(), ITERATIONS);
     check_pct(test, ITERATIONS, 3);
 }
 
-/// In fewer orders: for each of many places where something can happen.
+/// Like [`check`], but in fewer orders: for a test that is repeated for many places in the code.
 pub(crate) fn check_few(test: impl Fn() + Clone + Send + Sync + 'static) {
     check_random(test.clone(), ITERATIONS / 5);
     check_pct(test, ITERATIONS / 5, 3);
@@ -49,9 +49,11 @@ pub(crate) fn check_few(test: impl Fn() + Clone + Send + Sync + 'static) {
 pub(crate) enum Driven {
     InTheBackground,
     ByCallers,
-    /// As where some callers are in a runtime and others are not.
+    /// Every second task that is offered runs in the background, as if only some callers were in a
+    /// runtime.
     BySomeInTheBackground,
-    /// In the background for the threads that [`World::enter_runtime`] named, by the caller for others.
+    /// In the background for the threads that called [`World::enter_runtime`], by the caller for other
+    /// threads.
     WhereThereIsARuntime,
 }
 
@@ -65,7 +67,7 @@ pub(crate) fn check_both(test: fn(Driven)) {
     }
 }
 
-/// What is not shuttle's is locked for a moment only, in which no switch happens.
+/// This lock is not shuttle's, so no switch may happen while it is held.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap()
 }
@@ -87,15 +89,16 @@ struct Inner {
     /// How many of the first fetches fail.
     failing: AtomicUsize,
     lifetime: Option<Duration>,
-    /// Futures of the user there are at this moment, and there were at most.
+    /// The number of the user's futures at this moment.
     alive: AtomicUsize,
+    /// The largest number of the user's futures at any moment.
     most_alive: AtomicUsize,
-    /// Tasks that were offered.
+    /// How many tasks were offered to this runtime.
     offered: AtomicUsize,
-    /// At which poll the first task is dropped.
+    /// The number of the poll at which the first task is dropped.
     drop_at: Option<usize>,
     has_taken: AtomicBool,
-    /// Tasks that were dropped before their end.
+    /// How many tasks were dropped before their end.
     losses: AtomicUsize,
     with_runtime: Mutex<Vec<thread::ThreadId>>,
 }
@@ -106,7 +109,7 @@ impl fmt::Debug for World {
     }
 }
 
-/// The waker of one timer, which goes with the timer.
+/// The waker of a timer, which is dropped with the timer.
 type Sleeper = Mutex<Option<Waker>>;
 
 struct Alive(World);
@@ -122,7 +125,7 @@ impl World {
         Self::dropping(driven, lifetime, None)
     }
 
-    /// Drops the first task that runs in the background instead of polling it for the time given.
+    /// Drops the first task that runs in the background, in place of the poll with the number `drop_at`.
     pub(crate) fn dropping(
         driven: Driven,
         lifetime: Option<Duration>,
@@ -171,13 +174,13 @@ impl World {
         self.inner.losses.load(Ordering::SeqCst)
     }
 
-    /// The runtime takes what this thread spawns.
+    /// From now on, the runtime takes the tasks that this thread spawns.
     pub(crate) fn enter_runtime(&self) {
         let thread = thread::current().id();
         lock(&self.inner.with_runtime).push(thread);
     }
 
-    /// Lets the tasks in the background end, also those that come meanwhile.
+    /// Waits until all tasks in the background have ended, and the tasks that come meanwhile as well.
     pub(crate) fn finish_tasks(&self) {
         loop {
             let tasks = self.take_tasks();
@@ -203,7 +206,7 @@ impl World {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Two callers who come when the token may no longer be taken without the lock.
+    /// Two callers that come when the token can no longer be taken without the lock.
     pub(crate) fn later_callers(&self, source: &RefreshingToken) -> [thread::JoinHandle<usize>; 2] {
         [(); 2].map(|()| {
             let world = self.clone();
@@ -214,12 +217,12 @@ impl World {
         })
     }
 
-    /// What has been started in the background.
+    /// The tasks that were started in the background.
     pub(crate) fn take_tasks(&self) -> Vec<JoinHandle<()>> {
         mem::take(&mut *lock(&self.inner.tasks))
     }
 
-    /// Its tokens are `1`, `2` and so on.
+    /// A source whose tokens are `1`, `2` and so on.
     pub(crate) fn source(&self) -> RefreshingToken {
         self.source_with(|builder| builder)
     }
@@ -233,7 +236,7 @@ impl World {
         settings(builder.runtime(self.clone()).random_seed(1)).build()
     }
 
-    /// Starts with a token.
+    /// A source that starts with a token.
     pub(crate) fn source_from(
         &self,
         first: BearerToken,
@@ -264,7 +267,7 @@ impl World {
             }
             let token = BearerToken::new(number.to_string())
                 .map_err(|_| SourceError::new(SourceErrorKind::Failed, "not a token"))?;
-            // Not `expires_in`, which reads another clock.
+            // Not `expires_in`, which would read another clock.
             let expiry = inner.lifetime.map(|lifetime| alive.0.now() + lifetime);
             Ok(expiry.into_iter().fold(token, BearerToken::expires_at))
         }
@@ -288,7 +291,7 @@ impl Runtime for World {
         }
         let is_first = !self.inner.has_taken.swap(true, Ordering::SeqCst);
         let drop_at = self.inner.drop_at.filter(|_| is_first);
-        // Without the lock: to spawn is a place where shuttle switches.
+        // Spawn before the lock is taken, since shuttle may switch here.
         let task = spawn(drop_at_poll(self.clone(), task, drop_at));
         lock(&self.inner.tasks).push(task);
         Ok(())
@@ -332,7 +335,7 @@ pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(noop_waker_ref()))
 }
 
-/// A thread of its own for a handle of its own.
+/// Starts a thread with a handle of its own.
 pub(crate) fn go<T: Send + 'static>(
     source: &RefreshingToken,
     work: impl FnOnce(&RefreshingToken) -> T + Send + 'static,
@@ -346,7 +349,7 @@ pub(crate) fn join<T>(threads: impl IntoIterator<Item = thread::JoinHandle<T>>) 
     results.collect()
 }
 
-/// The task, which is dropped instead of the poll with this number.
+/// The task, which is dropped in place of the poll with the number `at`.
 fn drop_at_poll(
     world: World,
     task: BoxFuture<'static, ()>,
@@ -355,7 +358,7 @@ fn drop_at_poll(
     let (mut task, mut polls) = (Some(task), 0);
     poll_fn(move |cx| {
         if at == Some(polls) {
-            // Before the task is dropped, which has others begin anew.
+            // Count before the drop, since other callers then begin another fetch.
             world.inner.losses.fetch_add(1, Ordering::SeqCst);
             task = None;
         }
@@ -365,7 +368,7 @@ fn drop_at_poll(
     })
 }
 
-/// A token's number, or that the source was invalidated meanwhile.
+/// The number of a token, or `None` if the source was invalidated meanwhile.
 pub(crate) fn ask_or_invalidated(source: &RefreshingToken) -> Option<usize> {
     match block_on(source.token()) {
         Ok(token) => Some(number(&token)),
@@ -376,7 +379,7 @@ pub(crate) fn ask_or_invalidated(source: &RefreshingToken) -> Option<usize> {
     }
 }
 
-/// A waker that can be counted, and the flag that it sets.
+/// A waker whose references can be counted, and the flag that the waker sets.
 #[derive(Default)]
 pub(crate) struct Woken(AtomicBool);
 
@@ -386,7 +389,7 @@ impl Wake for Woken {
     }
 }
 
-/// Polls `polls` times at most, with a waker that is nobody's.
+/// Polls at most `polls` times, with a waker that wakes no task.
 pub(crate) fn poll_times<F: Future + Unpin>(woken: &Arc<Woken>, future: &mut F, polls: usize) {
     let waker = Waker::from(Arc::clone(woken));
     for _ in 0..polls {

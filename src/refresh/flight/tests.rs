@@ -17,7 +17,7 @@ use futures::{channel::oneshot, future::BoxFuture, task::noop_waker_ref};
 use super::{End, Flight, Listener};
 use crate::{error::SourceErrorKind, runtime::Runtime, token::BearerToken};
 
-/// A runtime that takes tasks, or refuses them. It keeps the tasks for the test to poll.
+/// A runtime that takes every task, and keeps it for the test to poll, or that takes no task.
 #[derive(Default)]
 struct Tasks {
     takes: bool,
@@ -221,7 +221,7 @@ fn an_invalidation_gives_an_error_to_present_listeners_and_to_no_later_listener(
     assert!(has_token(&poll(&mut after, &runtime)));
 }
 
-/// A waker that polls a listener at once, as the waker of some executors does.
+/// A waker that polls a listener at once, as the wakers of some executors do.
 struct PollsAtOnce {
     listener: Mutex<Option<Listener>>,
     runtime: Tasks,
@@ -254,7 +254,7 @@ fn a_waker_that_polls_at_once_does_not_hang() {
     assert_eq!(at_once.got.load(Ordering::SeqCst), 1);
 }
 
-/// A future that wakes itself in each poll before the last.
+/// A future that wakes itself in each poll but the last.
 struct WakesItself(u32);
 
 impl Future for WakesItself {

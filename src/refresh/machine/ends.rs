@@ -10,8 +10,8 @@ use crate::refresh::{
 };
 
 impl<T: Clone, E: Clone> Machine<T, E> {
-    /// Holds a token, as if it had been fetched now. `lifetime` is the time to expiry, and zero if
-    /// the token has expired by our clock. `random` is from 0 to 1.
+    /// Holds a token that no fetch gave, unless the token has expired by our clock. `lifetime` is the
+    /// time to expiry, and zero if the token has expired. `random` is from 0 to 1.
     pub(crate) fn hold(
         &mut self,
         now: Now,
@@ -29,7 +29,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         displaced
     }
 
-    /// A fetch has given a token. `rejected` tells whether a server has rejected a given token.
+    /// A fetch has given a token. `rejected` tells whether a server has rejected its argument.
     pub(crate) fn fetched(
         &mut self,
         now: Now,
@@ -146,7 +146,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         displaced
     }
 
-    /// The owner of a fetch was dropped, or shows no sign of life. That is no failure.
+    /// The owner of a fetch was dropped, or shows no sign of life. A loss is not a failure.
     pub(crate) fn lost(&mut self, id: FetchId) {
         let lost = self.fetch.take_if(|fetch| fetch.id == id);
         // A lost void fetch sets the flag as well. The flag has no effect until a token is held,
@@ -154,8 +154,8 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         self.after_loss |= lost.is_some();
     }
 
-    /// The fetch that is past its time limit. The caller has to report it as failed before any
-    /// other event.
+    /// The fetch that is past its time limit. The caller has to report the end of this fetch, as
+    /// failed or as lost, before any other event.
     pub(crate) fn overdue(&self, now: Now) -> Option<FetchId> {
         let fetch = self.fetch.as_ref()?;
         let elapsed = now.monotonic.saturating_duration_since(fetch.since);

@@ -64,7 +64,7 @@ impl Bench {
         self.machine.usable(self.now).0
     }
 
-    /// The fetch that the answer tells to wait for.
+    /// The fetch that the answer says to wait for.
     pub(super) fn waits(answer: Answer<u32, u32>) -> FetchId {
         match answer {
             Answer::Wait { fetch, .. } => fetch,
@@ -118,8 +118,7 @@ impl Bench {
         let _ = self.machine.failed(self.now, fetch, failure, 1.0);
     }
 
-    /// How long the back-off still takes. Panics if the machine gives another answer than the
-    /// error.
+    /// How long the back-off still takes. Panics unless the machine answers with the error.
     pub(super) fn backs_off(&mut self) -> Duration {
         match self.ask() {
             Answer::BackOff { error: 7, retry_in } => retry_in,
@@ -405,7 +404,7 @@ fn a_request_waits_for_an_overdue_refresh_but_not_for_long_and_not_again() {
 }
 
 /// The jitter of a token with a lifetime of ten hours, if the random number is 1. `how` begins the
-/// fetch of this token, when the refresh of the token before is due.
+/// fetch of this token, when the refresh of the previous token is due.
 fn jitter_of(how: fn(&mut Bench) -> FetchId) -> Duration {
     let mut bench = Bench::empty();
     bench.machine = Machine::new(Policy {

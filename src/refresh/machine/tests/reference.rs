@@ -567,7 +567,7 @@ fn lasted(came: Now, since: &[Entry]) -> Duration {
     last_good.map_or(Duration::ZERO, |entry| entry.at.monotonic - came.monotonic)
 }
 
-/// The places of the failures since the last token or invalidation.
+/// The indices of the failures since the last token or invalidation.
 fn failures(log: &[Entry]) -> Vec<usize> {
     let is_decisive = |entry: &Entry| matches!(entry.what, What::Came { .. } | What::Invalidated);
     let begin = log

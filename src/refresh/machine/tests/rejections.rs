@@ -1,5 +1,5 @@
-//! Rejected tokens. Each test shows a single decision. The last tests count the fetches that a
-//! server costs which rejects every token.
+//! Rejected tokens. Each test shows a single decision. The last tests count what many rejections in a
+//! row cost.
 
 use std::time::{Duration, Instant};
 
@@ -98,7 +98,7 @@ fn throttled(lifetime: Duration) -> Bench {
 
 #[test]
 fn a_rejected_token_that_is_due_is_refreshed_whatever_the_interval() {
-    // Served for 4 seconds, and due after 3.
+    // The token is served for 4 seconds, and its refresh is due after 3.
     let mut bench = throttled(5 * SECOND);
     bench.pass(3 * SECOND - NANO);
     let until = bench.after(NANO);

@@ -42,7 +42,7 @@ pub(super) struct World {
     machine: Machine<u32, u32>,
     reference: Reference,
     policy: Policy,
-    /// All fetches so far. A fetch that is under way is the last.
+    /// All fetches so far. If a fetch is under way, it is the last.
     fetches: Vec<FetchId>,
     /// How many fetches had begun when the user last signed out.
     void: usize,
@@ -328,7 +328,7 @@ impl World {
         answer
     }
 
-    /// Compares the answers to a question now, on a copy of the machine.
+    /// Asks a copy of the machine, and compares the answer with what the reference expects.
     fn look(&self) {
         let mut machine = self.machine.clone();
         let answer = self.ask_machine(&mut machine, self.now);
@@ -360,8 +360,8 @@ impl World {
         }
     }
 
-    /// Panics if the machine gave another answer than expected. Gives the fetch that begins with
-    /// the answer.
+    /// Panics unless the machine gave the expected answer. Gives the fetch that begins with this
+    /// answer.
     fn compare(&self, answer: &Answer<u32, u32>, expected: Expected) -> Option<FetchId> {
         let need = |fetch: Option<FetchId>| match (fetch, self.under_way()) {
             (None, _) => Need::Nothing,
@@ -411,7 +411,7 @@ impl World {
         assert!(!expired, "a token is served past its expiry");
     }
 
-    /// A replacement does not begin within the interval after the replacement before.
+    /// A replacement does not begin within the interval after the previous replacement.
     fn check_spacing(&self, token: Token) {
         if let Some(end) = self.reference.throttle() {
             let due = Reference::is_due(token, self.now);
@@ -419,8 +419,8 @@ impl World {
         }
     }
 
-    /// Before `until`, another question gets the same answer. `until` comes no later than a second,
-    /// and no earlier than the first change.
+    /// Before `until`, another question gets the same answer. `until` comes within a second, but no
+    /// earlier than the first change.
     fn check_until(&self, answer: &Answer<u32, u32>, until: Instant) {
         let now = self.now.monotonic;
         let mut changes = self.reference.changes(self.now);
