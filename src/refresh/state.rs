@@ -48,8 +48,9 @@ impl State {
         let error = match result {
             Err(error) => error,
             Ok(token) if token.is_rejected() => {
+                let unused = self.machine.remember(id, token);
                 let (error, mut displaced) = self.fail(now, id, SourceError::fetched_rejected());
-                displaced.tokens.push(token);
+                displaced.tokens.extend(unused);
                 return (error.map(Err), displaced);
             }
             Ok(token) => {

@@ -12,8 +12,8 @@ use futures::{FutureExt, executor::block_on};
 use http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 use tower::Layer;
 use tower_bearer::{
-    BearerAuthLayer, BearerToken, RefreshingToken, SourceError, SourceErrorKind, TokenSource,
-    source_fn,
+    BearerAuthLayer, BearerToken, InvalidToken, RefreshingToken, SourceError, SourceErrorKind,
+    TokenSource, source_fn,
 };
 
 use crate::{
@@ -63,6 +63,35 @@ fn a_renewing_fetch_gets_a_first_token_also_if_it_has_expired() {
     .build();
     assert_eq!(text(&block_on(source.token()).unwrap()), "Bearer new");
     assert_eq!(*seen.lock().unwrap(), [Some("Bearer stored".to_owned())]);
+}
+
+#[test]
+fn a_renewing_fetch_gets_a_token_that_was_rejected_before_it_was_fetched() {
+    // A server that gives the same access token again, with a refresh token that replaces the last.
+    let numbers = Arc::new(Mutex::new(Vec::new()));
+    let own = Arc::clone(&numbers);
+    let source = RefreshingToken::renewing_builder(move |previous: Option<BearerToken>| {
+        let before = previous
+            .as_ref()
+            .and_then(BearerToken::data::<u32>)
+            .copied();
+        own.lock().unwrap().push(before);
+        let same = previous.map_or_else(|| BearerToken::new("same"), Ok);
+        async move { Ok::<_, InvalidToken>(same?.with_data(before.unwrap_or_default() + 1)) }
+    })
+    .rejection_backoff(HOUR * 0, HOUR * 0)
+    .build();
+    block_on(source.token()).unwrap().reject();
+    for _ in 0..2 {
+        let error = block_on(source.refresh_now()).unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Rejected);
+    }
+    assert_eq!(*numbers.lock().unwrap(), [None, Some(1), Some(2)]);
+
+    // A sign-out forgets it.
+    source.invalidate();
+    block_on(source.token()).unwrap();
+    assert_eq!(numbers.lock().unwrap()[3], None);
 }
 
 #[test]
