@@ -200,7 +200,7 @@ fn a_layer_without_a_token_of_its_own_lets_no_request_go_out_in_another_name() {
         let none = || async {
             Err::<BearerToken, _>(SourceError::new(
                 SourceErrorKind::Absent,
-                "the request says no tenant",
+                "the request names no tenant",
             ))
         };
         BearerAuthLayer::new(source_fn(none))
