@@ -56,7 +56,7 @@ async fn main() -> Result<(), BoxError> {
         other => return Err(format!("not the cluster's answer: {other:?}").into()),
     }
 
-    println!("All of it held.");
+    println!("All checks passed.");
     Ok(())
 }
 

@@ -73,7 +73,7 @@ async fn main() -> Result<(), BoxError> {
     client.check(ALL).await?;
     check(fetches.load(SeqCst) == 3, "marked, it is replaced")?;
 
-    println!("All of it held.");
+    println!("All checks passed.");
     Ok(())
 }
 
