@@ -152,8 +152,8 @@ fn a_redirect_follower_above_takes_what_a_request_says_for_itself_along_within_t
         follow_with(stack.service(server.clone()), chosen.clone()).unwrap();
         assert_eq!(server.authorizations(), [first, first]);
 
-        // The hop that leaves the origin loses the extension, so the hop back to the origin carries the layer's
-        // own token.
+        // The hop that leaves the origin loses the extension, so the hop back to the origin carries the
+        // layer's own token.
         let server = redirecting();
         let stack = ServiceBuilder::new()
             .layer(FollowRedirectLayer::new())
