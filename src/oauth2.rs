@@ -263,7 +263,7 @@ impl TokenRequest {
     }
 
     /// Adds any other parameter, such as `audience`. May be called again with the same name. The value is
-    /// wiped. An error may show the value, if the server repeats the value in its error.
+    /// wiped. An error may show the value, if the server repeats the value in its error response.
     #[must_use]
     pub fn param(self, name: impl Into<Cow<'static, str>>, value: impl TokenText) -> Self {
         self.with(name, Value::Text(copy(value)))

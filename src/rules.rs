@@ -107,10 +107,10 @@ pub(crate) struct Rules {
     pub(crate) allow_plaintext: bool,
     /// Whether the gRPC status of a response counts as well.
     pub(crate) grpc_status: bool,
-    /// Whether the header has the token without its scheme.
+    /// Whether the token goes into the header without `Bearer `.
     bare: bool,
-    /// Whether the token goes under `Authorization` with its scheme. Stored, so that no request compares the
-    /// header's name to find out.
+    /// Whether the token goes under `Authorization`, with `Bearer `. Stored, so that no request has to
+    /// compare the header's name.
     is_usual_header: bool,
     /// Whether a request goes out without a token if the source has none.
     pub(crate) anonymous_if_absent: bool,

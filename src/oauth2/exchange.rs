@@ -83,7 +83,7 @@ where
     }
     match is_read {
         Err(error) if parts.status.is_success() => Err(error),
-        // The status of a failure says more than the end of its body.
+        // Report the failure, even if its body was cut off.
         _ => answer.token(&secrets),
     }
 }
