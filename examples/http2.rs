@@ -2,8 +2,8 @@
 //! `cargo run --example http2`.
 //!
 //! Without TLS the client speaks HTTP/2 from the first byte on ("prior knowledge"). With TLS, ALPN
-//! would choose the version. HPACK keeps the token in no table, since its header value is marked
-//! sensitive.
+//! would choose the version. HPACK keeps the token in no table, since the header value of the token
+//! is marked sensitive.
 #![allow(clippy::print_stdout)]
 
 mod support;
@@ -50,11 +50,11 @@ async fn main() -> Result<(), BoxError> {
     let inner = tower::service_fn(move |request| sender.clone().send_request(request));
     rotate_between_requests(inner, &url, Version::HTTP_2).await?;
 
-    println!("All of it held.");
+    println!("All checks passed.");
     Ok(())
 }
 
-/// Sends requests with a token, then with another token, and at last with a token that the server
+/// Sends requests with a token, then with another token, and finally with a token that the server
 /// rejects.
 async fn rotate_between_requests<S>(http: S, url: &str, version: Version) -> Result<(), BoxError>
 where
@@ -69,14 +69,14 @@ where
         answers.extend(try_join_all((1..REQUESTS).map(|_| get(client.clone(), url))).await?);
         let expected = format!("200: {name} over {version:?}");
         let all = answers.iter().all(|answer| *answer == expected);
-        check(all, &format!("each carries {name}"))?;
+        check(all, &format!("each request carries {name}"))?;
     }
 
     let bad = BearerToken::new("bad")?;
     source.rotate(bad.clone());
     let said = get(client, url).await?;
     check(said.starts_with("401"), "a bad token gets 401")?;
-    check(bad.is_rejected(), "which marks it")
+    check(bad.is_rejected(), "the 401 marks the bad token")
 }
 
 /// Answers 200 to a good token, with the token's text. A real server should send no token back.

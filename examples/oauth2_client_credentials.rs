@@ -1,6 +1,6 @@
 //! Tokens from an OAuth 2.0 endpoint (RFC 6749 §4.4), for requests over hyper's pool:
-//! `cargo run --example oauth2_client_credentials --features oauth2`. It starts the token endpoint and
-//! an API itself.
+//! `cargo run --example oauth2_client_credentials --features oauth2`. The program starts the token
+//! endpoint and the API itself.
 #![allow(clippy::print_stdout)]
 
 mod support;
@@ -23,7 +23,7 @@ static REVOKED: AtomicU32 = AtomicU32::new(0);
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let url = serve(answer).await?;
-    let secret = String::from("s3cret"); // from a file or a variable, and wiped
+    let secret = String::from("s3cret"); // yours: from a file or a variable
 
     let http = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let fetch = TokenRequest::client_credentials(&format!("{url}/token"), "example", secret)?
@@ -37,18 +37,19 @@ async fn main() -> Result<(), BoxError> {
     let said = get(api.clone(), &api_url).await?;
     check(said == "200: token-1", "the first request fetches a token")?;
     let said = get(api.clone(), &api_url).await?;
-    check(said == "200: token-1", "the second is sent with the same")?;
+    check(said == "200: token-1", "the second sends the same token")?;
     REVOKED.store(1, SeqCst);
     let said = get(api.clone(), &api_url).await?;
     check(said == "401: ", "the server revokes that token")?;
     let said = get(api, &api_url).await?;
-    check(said == "200: token-2", "the next request fetches another")
+    check(said == "200: token-2", "the next fetches another token")
 }
 
-/// No API should send a token back.
+/// The token endpoint and the API, which answers 200 with the token's text until the token is revoked. A real
+/// API should send no token back.
 fn answer(request: &Request<Incoming>, token: Option<&str>) -> (u16, String) {
     if request.uri().path() == "/token" {
-        // `example:s3cret`, as RFC 6749 §2.3.1 has it.
+        // `example:s3cret`, encoded as in RFC 6749 §2.3.1.
         if request.headers()[AUTHORIZATION] != "Basic ZXhhbXBsZTpzM2NyZXQ=" {
             return (401, r#"{"error":"invalid_client"}"#.into());
         }

@@ -21,7 +21,7 @@ use tower_bearer::{BearerAuthLayer, BearerToken, BoxError, Error, ErrorKind, Rot
 /// The server's keys, and whether it accepts each key. A real client gets its token from elsewhere.
 const TOKENS: [&str; 2] = ["first-demo-token", "second-demo-token"];
 static ACCEPTED: [AtomicBool; 2] = [AtomicBool::new(true), AtomicBool::new(false)];
-/// How many connections the client was asked to open.
+/// How many connections the client has tried to open.
 static DIALLED: AtomicUsize = AtomicUsize::new(0);
 
 #[tokio::main]
@@ -83,7 +83,7 @@ async fn main() -> Result<(), BoxError> {
     let said = get(layer.layer(http), &url).await?;
     check(said == "401: no token", "it went out without the token")?;
 
-    println!("All of it held.");
+    println!("All checks passed.");
     Ok(())
 }
 

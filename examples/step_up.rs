@@ -1,4 +1,4 @@
-//! A registry that wants a scope for each repository, and a token that gets all of them, one by one:
+//! A registry wants a scope for each repository, and the source adds one scope after another to its token:
 //! `cargo run --example step_up --features retry`.
 #![allow(clippy::print_stdout)]
 
@@ -57,7 +57,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The token endpoint. The text of its token is the scopes that the token has.
+/// The token endpoint. The text of a token lists the scopes of the token.
 fn fetch(scopes: BTreeSet<String>) -> Ready<Result<BearerToken, InvalidToken>> {
     FETCHED.fetch_add(1, SeqCst);
     println!("   a token is fetched: {scopes:?}");

@@ -1,5 +1,5 @@
-//! Judges by its status and its challenges whether a response rejects the token of its request, and puts
-//! the mark on the token.
+//! Judges whether a response rejects the token of its request, by the status and the challenges of the
+//! response, and puts the mark on the token.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -17,8 +17,8 @@ use crate::{
 ///
 /// * A 401 rejects the token, unless the Bearer challenges of `WWW-Authenticate` have errors and all these
 ///   errors speak of something else: `invalid_request`, `insufficient_scope` (RFC 6750 §3.1) or
-///   `insufficient_user_authentication` (RFC 9470 §3). So a 401 rejects the token also without a challenge,
-///   with an unreadable challenge, and with an error that no RFC has, such as `expired_token`. A wrong mark
+///   `insufficient_user_authentication` (RFC 9470 §3). So a 401 also rejects the token if it has no
+///   challenge, an unreadable challenge, or an error that no RFC has, such as `expired_token`. A wrong mark
 ///   costs a fetch; a missed mark costs an outage.
 /// * A 400 or 403 rejects the token if an error is `invalid_token`.
 /// * No other status rejects the token.
@@ -138,8 +138,8 @@ impl Challenger {
         }
     }
 
-    /// Whether a response that refuses the request blames the token. It does, unless its challenges have
-    /// errors and all these errors blame something else.
+    /// Whether the challenges of a response blame the token. They do, unless they have errors and all these
+    /// errors blame something else.
     #[cold]
     fn challenges_blame_token(self, headers: &HeaderMap) -> bool {
         let blames_token =
@@ -177,7 +177,7 @@ fn is_unauthenticated(status: StatusCode, headers: &HeaderMap) -> bool {
     if status != StatusCode::OK {
         return false;
     }
-    // The status comes before the type here: most gRPC responses have the type in their headers, but the
+    // Look at the status first: most gRPC responses have the content type in their headers, but the gRPC
     // status after the body.
     let status = headers.get(&GRPC_STATUS);
     if status.is_none_or(|status| status != UNAUTHENTICATED) {

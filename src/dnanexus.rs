@@ -71,8 +71,9 @@ impl Dnanexus {
     /// # Errors
     ///
     /// [`SourceErrorKind::Absent`] if there is no token in either place,
-    /// [`SourceErrorKind::Invalid`] if a value is malformed, even if the other place has a good
-    /// value, [`SourceErrorKind::Failed`] if the file cannot be read.
+    /// [`SourceErrorKind::Invalid`] if the file or a value in use is malformed,
+    /// [`SourceErrorKind::Failed`] if the file cannot be read. A good value in the file does not
+    /// replace a malformed variable.
     pub fn discover() -> Result<Self, SourceError> {
         let mut settings = Settings::in_environment()?;
         let folder = config_folder();
@@ -170,7 +171,7 @@ impl Dnanexus {
     }
 }
 
-/// The bare source. [`Dnanexus::layer`] binds it to the API server.
+/// As a source, the token is not bound to the API server. [`Dnanexus::layer`] binds the token.
 impl TokenSource for Dnanexus {
     #[inline]
     fn token(&self) -> TokenFuture {
@@ -244,7 +245,8 @@ impl Settings {
     }
 }
 
-/// Empty is a mistake and no default: with it, the token would go to another server than was meant.
+/// An empty value is an error: the default in its place could send the token to a server that the
+/// user did not mean.
 fn or_default<'a>(
     name: &str,
     value: Option<&'a Zeroizing<String>>,
@@ -272,7 +274,7 @@ fn config_folder() -> Option<PathBuf> {
 
 /// The home directory, even if `HOME` is not set, as in a system service.
 fn home() -> Option<PathBuf> {
-    #[allow(deprecated, reason = "until Rust 1.87, long after it was fixed")]
+    #[allow(deprecated, reason = "fixed in Rust 1.85, but deprecated until 1.87")]
     env::home_dir().filter(|home| !home.as_os_str().is_empty())
 }
 

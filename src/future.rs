@@ -1,4 +1,4 @@
-//! The future of a response, which waits for the token before: [`ResponseFuture`].
+//! The future of a response, which waits for the token first if necessary: [`ResponseFuture`].
 
 mod slow_path;
 
@@ -82,10 +82,10 @@ pin_project! {
     }
 }
 
-/// The token that a request carries, and the rules by which the response is read. `None`: the usual
-/// rules.
+/// The token that a request carries, and the rules by which the response is read.
 struct Sent {
     token: BearerToken,
+    /// `None` for the usual rules.
     response_rules: Option<Arc<ResponseRules>>,
 }
 
@@ -197,7 +197,8 @@ where
         }
     }
 
-    /// Holds the rejected response back if the layer retries: asks the source for another token.
+    /// Holds back a response that rejects its token, if the layer retries, and asks the source for
+    /// another token.
     #[cold]
     fn hold_back(
         mut self: Pin<&mut Self>,

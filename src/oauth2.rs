@@ -20,9 +20,9 @@ use crate::{
     token::TokenText,
 };
 
-/// A request for an access token to the token endpoint of an OAuth 2.0 server, by a program that acts
-/// without a user at hand. [`over`](Self::over) turns the request and an HTTP client into the fetch function
-/// of a [`RefreshingToken`](crate::RefreshingToken):
+/// Asks the token endpoint of an OAuth 2.0 server for an access token, without a user's interaction.
+/// [`over`](Self::over) turns the request and an HTTP client into the fetch function of a
+/// [`RefreshingToken`](crate::RefreshingToken):
 ///
 /// ```
 /// use tower::{BoxError, ServiceBuilder};
@@ -47,20 +47,22 @@ use crate::{
 /// # Ok::<(), tower_bearer::SourceError>(())
 /// ```
 ///
-/// The URL has to be https, or http to `localhost` or a loopback address. Clones share a refresh token that
-/// the server has rotated, and nothing else.
+/// The URL has to be https, or http to `localhost` or a loopback address. Clones share the current refresh
+/// token, which the server may rotate, and the sources of assertions and subject tokens. A setting of one
+/// clone does not change the other clones.
 ///
 /// # The HTTP client
 ///
 /// The client is any Tower service from `Request<B>`, with `B: From<Bytes>`, to a response with an
-/// [`http_body::Body`]. Each fetch clones the client and polls the clone ready. The client should not follow
-/// redirects: this type answers a redirect with an error, but a client that follows redirects itself sends
-/// the credentials wherever the server says. hyper-util's client follows no redirects. reqwest's client
-/// does: [With reqwest](crate::guide::reqwest#for-a-token-endpoint) has the lines that make it a service
-/// without redirects.
+/// [`http_body::Body`]. Each fetch clones the client and polls the clone ready.
 ///
-/// The client may be the client that the layer wraps: the request has [`UseToken::none`](crate::UseToken::none),
-/// so that the layer leaves it as it is.
+/// Use a client that does not follow redirects. A client that follows redirects sends the credentials
+/// wherever the server says. With any other client, the fetch fails on a redirect. hyper-util's client
+/// follows no redirects. reqwest's client does, unless it is built as
+/// [With reqwest](crate::guide::reqwest#for-a-token-endpoint) shows.
+///
+/// A fetch may go through a `BearerAuthLayer`, even the layer that waits for this fetch. The request has
+/// [`UseToken::none`](crate::UseToken::none), so a layer for `Authorization` sends the request unchanged.
 ///
 /// A response of more than 64 KiB is an error. This type sets no time limit: the
 /// [`fetch_timeout`](crate::RefreshingTokenBuilder::fetch_timeout) of the source is the limit.
@@ -69,10 +71,11 @@ use crate::{
 ///
 /// `invalid_client`, `invalid_grant`, `unauthorized_client`, `unsupported_grant_type`, `invalid_scope` and
 /// `invalid_target` are [permanent](SourceError::permanent) (RFC 6749 §5.2, RFC 8693 §2.2.2), unless the
-/// status is 5xx. The `Retry-After` of a 429 or 503 says [when to fetch again](SourceError::with_retry_after).
-/// A `Retry-After` that is a date counts as 30 s, and so does a 429 without `Retry-After`. The message has the
-/// server's code and description, cut to 64 and 256 characters, without control characters. A code or a
-/// description that repeats a part of a secret, as it is or as it was sent, is left out.
+/// status is 429 or 5xx. The `Retry-After` of a 429 or 503 says
+/// [when to fetch again](SourceError::with_retry_after). A `Retry-After` that is a date counts as 30 s, and
+/// so does a 429 without `Retry-After`. The message has the server's code and description, cut to 64 and 256
+/// characters, without control characters. A code or a description that repeats a part of a secret, in plain
+/// or encoded form, is left out.
 ///
 /// # What is wiped
 ///
@@ -82,9 +85,9 @@ use crate::{
 /// # Not here
 ///
 /// This type has no discovery, no flows with a user and a browser, no PKCE, no `DPoP` and no signing. The
-/// crates `huskarl` and `oauth2` have them: call these crates in the fetch function of a `RefreshingToken`.
-/// They leave secrets in freed memory, which is why this type does not build on them:
-/// [`guide::which_crate`](crate::guide::which_crate) has the counts.
+/// crate `huskarl` has all of these, and the crate `oauth2` has the flows and PKCE. Call either crate in the
+/// fetch function of a `RefreshingToken`. Both crates leave secrets in freed memory, so this type does not
+/// build on them: [`guide::which_crate`](crate::guide::which_crate) has the counts.
 #[derive(Clone)]
 pub struct TokenRequest {
     url: Uri,
@@ -109,10 +112,11 @@ const CLIENT_ASSERTION: &str = "client_assertion";
 const CLIENT_SECRET: &str = "client_secret";
 
 impl TokenRequest {
-    /// The client's own token (client credentials grant, RFC 6749 §4.4), for a client with a secret. The secret
-    /// goes into a Basic `Authorization` header unless [`secret_in_body`](Self::secret_in_body) is called.
+    /// Asks for the client's own token (client credentials grant, RFC 6749 §4.4), for a client with a secret.
+    /// The secret goes into a Basic `Authorization` header unless [`secret_in_body`](Self::secret_in_body) is
+    /// called.
     ///
-    /// A secret given by value is wiped, as by [`BearerToken::new`](crate::BearerToken::new).
+    /// A secret given by value is wiped, as [`BearerToken::new`](crate::BearerToken::new) does.
     ///
     /// # Errors
     ///
@@ -127,8 +131,8 @@ impl TokenRequest {
         Ok(request.client_secret(secret))
     }
 
-    /// The client's own token, for a client that authenticates by an assertion (RFC 7523 §2.2) from any
-    /// source. With a [`FileToken`](crate::FileToken), this is workload identity on Kubernetes.
+    /// Asks for the client's own token, for a client that authenticates with an assertion (RFC 7523 §2.2)
+    /// from any source. With a [`FileToken`](crate::FileToken), this is workload identity on Kubernetes.
     ///
     /// # Errors
     ///
@@ -142,13 +146,13 @@ impl TokenRequest {
         Ok(request.client_assertion(assertion))
     }
 
-    /// A token for a refresh token (RFC 6749 §6), for a public client. A client with a secret adds
-    /// [`client_secret`](Self::client_secret).
+    /// Exchanges a refresh token for an access token (RFC 6749 §6), for a public client. For a client with a
+    /// secret, add [`client_secret`](Self::client_secret).
     ///
     /// If the server rotates the refresh token, the new refresh token takes the place of the old refresh token
     /// in this request and in its clones. Give the request to a single source, and share that source: two
     /// sources would spend the same refresh token twice. If the source's time limit cuts off a fetch, the new
-    /// refresh token may be lost on its way: set the limit longer than the endpoint ever takes.
+    /// refresh token may be lost: set a limit that is longer than the endpoint ever takes.
     ///
     /// # Errors
     ///
@@ -163,8 +167,8 @@ impl TokenRequest {
         Ok(request.with("refresh_token", Value::Refresh(rotation)))
     }
 
-    /// A token in exchange for another token, the subject (RFC 8693). The subject is an access token unless
-    /// [`subject_token_type`](Self::subject_token_type) is called.
+    /// Exchanges another token, the subject, for an access token (RFC 8693). The subject is an access token
+    /// as well, unless [`subject_token_type`](Self::subject_token_type) is called.
     ///
     /// Each fetch asks `subject` for a token. If the server says `invalid_grant` or `invalid_request`, the
     /// fetch marks the subject's token as rejected, so that `subject` can get another token.
@@ -181,8 +185,8 @@ impl TokenRequest {
         Ok(request.subject_token_type(ACCESS_TOKEN))
     }
 
-    /// A token in exchange for a JWT (RFC 7523 §2.1). Each fetch asks `assertion` for the JWT. If the server
-    /// says `invalid_grant` or `invalid_request`, the fetch marks the JWT as rejected.
+    /// Exchanges a JWT for an access token (RFC 7523 §2.1). Each fetch asks `assertion` for the JWT. If the
+    /// server says `invalid_grant` or `invalid_request`, the fetch marks the JWT as rejected.
     ///
     /// # Errors
     ///
@@ -205,15 +209,15 @@ impl TokenRequest {
         Ok(request.param("grant_type", grant))
     }
 
-    /// Names the client, for a grant that does not name the client yet. A client without a secret and
-    /// without an assertion is a public client.
+    /// Names the client, which [`token_exchange`](Self::token_exchange) and [`jwt_bearer`](Self::jwt_bearer)
+    /// do not. A client without a secret and without an assertion is a public client.
     #[must_use]
     pub fn client_id(mut self, id: &str) -> Self {
         self.client_id = Some(id.to_owned());
         self
     }
 
-    /// Authenticates the client by a secret in a Basic header (`client_secret_basic`, RFC 6749 §2.3.1).
+    /// Authenticates the client with a secret in a Basic header (`client_secret_basic`, RFC 6749 §2.3.1).
     #[must_use]
     pub fn client_secret(mut self, secret: impl TokenText) -> Self {
         self.secret = Some(copy(secret));
@@ -229,7 +233,7 @@ impl TokenRequest {
         }
     }
 
-    /// Authenticates the client by a JWT (RFC 7523 §2.2) from any source. Each fetch asks `assertion` for
+    /// Authenticates the client with a JWT (RFC 7523 §2.2) from any source. Each fetch asks `assertion` for
     /// the JWT. If the server says `invalid_client`, the fetch marks the JWT as rejected.
     #[must_use]
     pub fn client_assertion(mut self, assertion: impl TokenSource + 'static) -> Self {
@@ -259,7 +263,7 @@ impl TokenRequest {
     }
 
     /// Adds any other parameter, such as `audience`. May be called again with the same name. The value is
-    /// wiped. An error may show the value, if the server repeats the value in its code or its description.
+    /// wiped. An error may show the value, if the server repeats the value in its error response.
     #[must_use]
     pub fn param(self, name: impl Into<Cow<'static, str>>, value: impl TokenText) -> Self {
         self.with(name, Value::Text(copy(value)))
@@ -276,10 +280,10 @@ impl TokenRequest {
     }
 
     /// Calls `hook` with the new refresh token when the server rotates the refresh token, so that `hook` can
-    /// store the new refresh token. The fetch does this before it judges anything else in the response.
+    /// store the new refresh token. The fetch calls `hook` before it judges anything else in the response.
     ///
-    /// If the hook fails, the fetch fails. The request keeps the new refresh token, since the old refresh
-    /// token is spent, and the next fetch begins with another call of the hook.
+    /// If `hook` fails, the fetch fails. The request keeps the new refresh token, since the old refresh token
+    /// is spent. The next fetch begins with another call of `hook`.
     #[must_use]
     pub fn on_rotation<F, Fut, E>(mut self, hook: F) -> Self
     where
@@ -300,7 +304,7 @@ impl TokenRequest {
     }
 
     /// Makes the fetch function of a [`RefreshingToken`](crate::RefreshingToken), or of a
-    /// [`source_fn`](crate::source_fn) that fetches for each request.
+    /// [`source_fn`](crate::source_fn) that fetches for each request. `http` is the HTTP client.
     pub fn over<S, B, R>(self, http: S) -> impl Fn() -> TokenFuture + Clone + Send + 'static
     where
         S: Service<Request<B>, Response = Response<R>, Error: Into<BoxError>, Future: Send>,
@@ -356,7 +360,7 @@ fn copy(text: impl TokenText) -> Zeroizing<String> {
     text.with_text(|text| Zeroizing::new(text.to_owned()))
 }
 
-/// RFC 6749 §3.2. The error does not show the URL: it may hold a password.
+/// RFC 6749 §3.2. The error does not show the URL, since a URL may hold a password.
 fn endpoint(url: &str) -> Result<Uri, SourceError> {
     let invalid = |why| {
         let message = format!("not the URL of a token endpoint: {why}");
@@ -372,7 +376,7 @@ fn endpoint(url: &str) -> Result<Uri, SourceError> {
         return invalid("it has a fragment, or a user before the host");
     }
     if *scheme != Scheme::HTTPS && !(*scheme == Scheme::HTTP && is_local(authority)) {
-        return invalid("secrets would go over plaintext; use https");
+        return invalid("it would send secrets in plaintext; use https");
     }
     Ok(uri)
 }

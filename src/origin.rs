@@ -35,8 +35,8 @@ pub(crate) enum Scheme {
 impl Scheme {
     pub(crate) fn of(scheme: &uri::Scheme) -> Option<Self> {
         // Clients encrypt only if the scheme equals this constant. A scheme that was built as `HTTPS`
-        // does not equal the constant, and hyper-tls sends its requests in plaintext. (A scheme that was
-        // parsed with its URI is in lower case.)
+        // does not equal the constant, and hyper-tls sends its requests in plaintext. (In the text of a
+        // URI, `HTTPS://` is parsed to the constant.)
         if *scheme == uri::Scheme::HTTPS {
             return Some(Self::Https);
         }
@@ -83,7 +83,7 @@ impl Scheme {
 }
 
 impl Origin {
-    /// Reads an origin. Refuses a text with a path, so that nobody expects the layer to compare paths.
+    /// Reads an origin. A text with a path is an error, so that nobody expects the layer to compare paths.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidOrigin> {
         let because = |reason| InvalidOrigin { reason };
         let uri = Uri::from_str(text).map_err(|_| because(Reason::of_unreadable(text)))?;
@@ -121,8 +121,8 @@ impl Origin {
         })
     }
 
-    /// Whether this origin contains an https request to `authority`, found out by a single comparison of
-    /// texts. `true` is certain; after `false`, ask [`contains`](Self::contains).
+    /// Whether this origin contains an https request to `authority`, by a single comparison of texts. `true`
+    /// is certain; after `false`, ask [`contains`](Self::contains).
     #[inline]
     pub(crate) fn is_usual_for(&self, authority: &str) -> bool {
         self.is_usual_https && *self.host == *authority
@@ -162,7 +162,7 @@ pub(crate) fn why_outside(origins: &[Origin], uri: &Uri) -> WhyPassed {
     WhyPassed::OtherScheme
 }
 
-/// The host, and the rest of the authority: nothing, or a colon and a port.
+/// The host, and the rest of the authority: if the authority is well-formed, nothing, or a colon and a port.
 ///
 /// `Authority::port_u16` answers `None` without a port, and also for a port that is not a number. Such a
 /// port must not count as the default port.

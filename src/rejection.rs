@@ -52,17 +52,19 @@ impl Rejection {
     }
 
     /// The values of `WWW-Authenticate` (`Proxy-Authenticate` for a proxy), as the server sent them
-    /// (RFC 9110 §11.6.1). If all values are longer than 8 KiB together, only the first values up to 8 KiB.
+    /// (RFC 9110 §11.6.1). A value that would bring the total over 8 KiB is left out, and so are all values
+    /// after it.
     #[must_use]
     pub fn challenges(&self) -> &[HeaderValue] {
         &self.challenges
     }
 
-    /// The first value of a parameter in the Bearer challenges, without quotes and escapes. Parameters are
-    /// `scope` and `error` (RFC 6750 §3), `acr_values` (RFC 9470 §3), `claims` of Azure, `realm` of a registry.
+    /// The first value of a parameter in the Bearer challenges, without quotes and escapes. Examples are
+    /// `scope` and `error` (RFC 6750 §3), `acr_values` (RFC 9470 §3), Azure's `claims`, and the `realm` of a
+    /// registry.
     ///
-    /// The case of `name` does not matter. Bytes that are not UTF-8 are replaced. The value is a text of the
-    /// server: check the value before you follow a URL in it or ask for a scope in it.
+    /// The case of `name` does not matter. Bytes that are not UTF-8 are replaced. The server chose the value:
+    /// check the value before you follow a URL in it or ask for a scope in it.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<String> {
         let mut parameters = bearer_parameters(self.challenges());
@@ -88,8 +90,8 @@ pub(crate) struct Mark {
     said: Mutex<Option<Rejection>>,
 }
 
-/// The mark that was on a token when a request was sent with the token. Differs from a mark that is put
-/// on the same token later.
+/// The mark that was on a token when a request was sent with the token. A mark that is put on the same
+/// token later is not equal to this mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SeenMark(u64);
 

@@ -18,16 +18,17 @@ use crate::{
     use_token::UseToken,
 };
 
-/// Puts the token on each request that may carry it, under the same settings as in a Tower stack, and with
-/// [`retry_rejected`](BearerAuthLayer::retry_rejected) retries rejected requests by itself.
+/// Puts the token on each request that may carry it, under the same settings as in a Tower stack. With
+/// [`retry_rejected`](BearerAuthLayer::retry_rejected), this middleware also retries rejected requests.
 ///
 /// reqwest follows redirects below this middleware, and may take the token to another host. The page
 /// [With reqwest](crate::guide::reqwest) has examples, the redirect policy that prevents this, and what
-/// else lies below.
+/// else reqwest does below.
 ///
 /// # Errors
 ///
-/// [`Error`] if the request was not sent, within an error of reqwest-middleware: [`Error::find`] finds it.
+/// An error of reqwest-middleware. If this middleware did not send the request, [`Error::find`] finds an
+/// [`Error`] in it.
 #[async_trait]
 impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
     async fn handle(
@@ -46,9 +47,9 @@ impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
                 return next.run(request, extensions).await;
             }
         };
-        // To parse the URL anew costs more than all the rest, so only where its host matters.
+        // Parsing the URL again costs more than all the rest here, so parse it only if its host matters.
         if !(rules.carry_any_https() && request.url().scheme() == "https") {
-            // A URL that is not a URI has no `Uri` to send it to either; reqwest will say so.
+            // reqwest cannot send to a URL that is not a URI, and says so itself.
             let Ok(uri) = request.url().as_str().parse::<Uri>() else {
                 return next.run(request, extensions).await;
             };
@@ -67,7 +68,7 @@ impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
             }
         }
         let mut sent_to = request.url().clone();
-        // A response's URL has none.
+        // The URL of a response has no fragment.
         sent_to.set_fragment(None);
         let result = match source.token().into_state() {
             TokenState::Ready(result) => result,
@@ -83,7 +84,7 @@ impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
             }
             Err(error) => return Err(not_sent(Error::no_token(error))),
         };
-        // In a box, as the retry is: what they take would be moved with each request.
+        // The copy and the retry are boxed, so that the future of each request stays small.
         let again = self.retries().then(|| request.try_clone()).flatten();
         let again = again.map(Box::new);
         let sent = Sent::attach(rules, request.headers_mut(), token, sent_to)?;
@@ -101,7 +102,7 @@ impl<T: TokenSource + 'static> Middleware for BearerAuthLayer<T> {
     }
 }
 
-/// Sends a request again, if the source has another token than the one that was rejected.
+/// Sends a request again, if the source has another token than the rejected token.
 async fn retry(
     rules: &Rules,
     source: &dyn TokenSource,
@@ -111,7 +112,7 @@ async fn retry(
     extensions: &mut Extensions,
     next: Next<'_>,
 ) -> Result<Response> {
-    // A server that redirected the request may have acted on it.
+    // A server that redirected the request may have acted on the request already.
     if *response.url() != rejected.to && !request.method().is_idempotent() {
         return Ok(response);
     }
@@ -146,8 +147,9 @@ impl Sent {
         })
     }
 
-    /// Marks the token if the response rejects it, and takes its mark off if the response is a
-    /// success. A server to which a redirect led never saw the token.
+    /// Marks the token if the response rejects it, takes a mark off if the response is a success,
+    /// and tells whether the response rejects the token. After a redirect to another origin, the
+    /// response says nothing about the token.
     fn judge(&self, response: &mut Response) -> bool {
         let is_here = *response.url() == self.to || response.url().origin() == self.to.origin();
         if !is_here {
@@ -161,9 +163,9 @@ impl Sent {
     }
 }
 
-/// The errors of reqwest-middleware and of reqwest-retry are transparent: their `source()` is that of the
-/// error within, which itself is in no chain. With a context of the same text, [`Error::find`] finds it,
-/// and a downcast of the [`anyhow::Error`] as well.
+/// The errors of reqwest-middleware and reqwest-retry are transparent: their `source()` skips the error that
+/// they wrap. Here they skip the context instead, which has the same text, so that [`Error::find`] finds
+/// `error`. A downcast of the [`anyhow::Error`] also finds `error`.
 fn not_sent(error: Error) -> MiddlewareError {
     let text = error.to_string();
     MiddlewareError::Middleware(anyhow::Error::new(error).context(text))

@@ -56,7 +56,7 @@ impl ResponseRules {
         is_ours && is_rejected
     }
 
-    /// Tells a layer above if this layer has overwritten its token.
+    /// Tells a layer above whether this layer has overwritten the token of the layer above.
     #[inline]
     pub(crate) fn note(&self, extensions: &mut Extensions) {
         if self.overwrote {

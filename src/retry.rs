@@ -35,7 +35,7 @@ use crate::future::TokenReplaced;
 /// # Bodies
 ///
 /// `Retry` clones each request, so the body has to be `Clone`. If only some bodies can be cloned,
-/// give a function that clones a request or refuses:
+/// give a function that clones a request or returns `None`:
 ///
 /// ```
 /// use http::Request;
@@ -75,9 +75,8 @@ impl<B> RetryRejected<B> {
     }
 }
 
-/// Any body that is `Clone`. For any other body, the compiler shows this trait's message. The
-/// message says everything, since rustc 1.95 shows no note if a blanket implementation is not
-/// recommended.
+/// Any body that is `Clone`. For any other body, the compiler shows the message below. The advice
+/// is in the message and not in a note, since rustc 1.95 shows no note beside `do_not_recommend`.
 #[diagnostic::on_unimplemented(
     message = "a body of type `{Self}` is not `Clone`: `RetryRejected::with_clone` takes a function that \
                clones the requests that can be cloned"

@@ -23,8 +23,8 @@ use crate::{
 pub(crate) struct Auth<T: ?Sized> {
     pub(crate) rules: Rules,
     pub(crate) response_rules: Option<Arc<ResponseRules>>,
-    /// The last field, so that an `Auth<T>` can become an `Auth<dyn TokenSource>`, as a waiting request
-    /// holds it.
+    /// The last field, so that an `Auth<T>` can become the `Auth<dyn TokenSource>` that a waiting request
+    /// holds.
     pub(crate) source: T,
 }
 
@@ -53,7 +53,8 @@ impl<T: ?Sized> Auth<T> {
         }
     }
 
-    /// How to read the response to a request that was sent with a `token` of its own source, `chosen`.
+    /// How to read the response to a request that is sent with `token` now. The token comes from `chosen`,
+    /// the request's own source.
     pub(crate) fn rules_for_chosen(
         &self,
         token: &BearerToken,
@@ -98,7 +99,7 @@ pub(crate) enum Verdict {
 #[derive(Clone, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "settings that know nothing of each other"
+    reason = "settings that are independent of each other"
 )]
 pub(crate) struct Rules {
     pub(crate) header: HeaderName,
@@ -106,10 +107,10 @@ pub(crate) struct Rules {
     pub(crate) allow_plaintext: bool,
     /// Whether the gRPC status of a response counts as well.
     pub(crate) grpc_status: bool,
-    /// Whether the header has the token without its scheme.
+    /// Whether the token goes into the header without `Bearer `.
     bare: bool,
-    /// Whether the token goes under `Authorization` with its scheme. Stored, so that no request compares the
-    /// header's name to find out.
+    /// Whether the token goes under `Authorization`, with `Bearer `. Stored, so that no request has to
+    /// compare the header's name.
     is_usual_header: bool,
     /// Whether a request goes out without a token if the source has none.
     pub(crate) anonymous_if_absent: bool,
@@ -156,7 +157,7 @@ impl Rules {
         Ok(())
     }
 
-    /// How to read the response to a request. `mark` is the mark that its token had when it was sent.
+    /// How to read the response to a request. `mark` is the mark of the token when the request was sent.
     pub(crate) fn response_rules(
         &self,
         mark: Option<SeenMark>,
@@ -246,7 +247,7 @@ impl Rules {
     }
 
     /// Puts the token into `headers`. Tells whether `headers` had a value of that name before. Fails if
-    /// `headers` is full.
+    /// `headers` had no such value and is full.
     ///
     /// Not inlined: the compiler optimises the insertion better here than in each user's crate.
     #[inline(never)]

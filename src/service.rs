@@ -27,9 +27,9 @@ use crate::{
 /// A request that waits holds nothing. It drops the service that was polled ready, with the permit,
 /// the buffer slot or the connection that `poll_ready` reserved, and keeps a clone. Once the token
 /// has come, the request polls that clone ready and calls it. The source may therefore fetch
-/// through every service below this service, whatever their limits are, and requests that need no
-/// token go on meanwhile. If the token has expired or was rejected before the clone is ready, the
-/// request asks the source once more.
+/// through every service below this service, whatever the limits of these services. Requests that
+/// need no token go on meanwhile. If the token expires or is rejected before the clone is ready,
+/// the request asks the source once more.
 ///
 /// A limit *above* this service keeps its permit while a request waits. The limit bounds how many
 /// requests wait, and a fetch must not go through it. Without such a limit nothing bounds how many
@@ -82,10 +82,9 @@ use crate::{
 /// # In a task
 ///
 /// If a future can be spawned with Tower's `Timeout` in this layer's place, it can be spawned with
-/// this layer, even if the source is an `Arc<dyn TokenSource>`. But rustc does not accept every
-/// such future as `Send`: under `Timeout` and under this layer alike, it rejects an `async` block
-/// that awaits a request to an inner service with the error `BoxError` ("implementation of `From`
-/// is not general enough",
+/// this layer, even if the source is an `Arc<dyn TokenSource>`. Under both layers, rustc does not
+/// accept an `async` block as `Send` if the block awaits a request and the inner service has the
+/// error `BoxError` ("implementation of `From` is not general enough",
 /// [rust-lang/rust#110338](https://github.com/rust-lang/rust/issues/110338)). In that case, box the
 /// future:
 ///
@@ -105,7 +104,8 @@ use crate::{
 ///
 /// # Cost
 ///
-/// With a token at hand, this service does not allocate, lock or clone the inner service. A request
+/// With a token at hand, this service does not lock or clone the inner service. It does not allocate
+/// either, unless the token is marked as rejected or the request has the header already. A request
 /// costs what the source costs, two reference counts and the insertion of a header. A request that
 /// waits for its token costs two clones of the inner service and an allocation.
 ///

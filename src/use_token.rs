@@ -23,11 +23,11 @@ use crate::source::TokenSource;
 /// use tower_bearer::{BearerToken, UseToken};
 ///
 /// # let tenant = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
-/// // A request that no token is for, such as a login.
+/// // A request that needs no token, such as a login.
 /// let mut login = Request::post("https://api.example.com/login").body(())?;
 /// login.extensions_mut().insert(UseToken::none());
 ///
-/// // A request in the name of a tenant. A token is the simplest source.
+/// // A request on behalf of a tenant. A token is the simplest source.
 /// let mut request = Request::get("https://api.example.com/whoami").body(())?;
 /// request.extensions_mut().insert(UseToken::new(tenant));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -35,19 +35,19 @@ use crate::source::TokenSource;
 ///
 /// # Redirects
 ///
-/// A redirect follower above the layer makes a new request for each hop. That of tower-http 0.7 puts the
-/// extension on the new request as long as no hop has left the origin, and that of tower-http 0.6 never
-/// does. **A hop without the extension goes out with the layer's own token**, and so in another name. A
-/// follower below the layer sends the header of the first request, or none.
+/// A redirect follower above the layer makes a new request for each hop. tower-http 0.7 keeps the extension
+/// until a hop leaves the origin. tower-http 0.6 drops the extension at the first hop. **A hop without the
+/// extension carries the layer's own token**, and so acts as somebody else. A follower below the layer sends
+/// the header of the first request, or no header.
 ///
 /// So follow the redirects of tenants' requests below the layer, or not at all, or give the layer no token
-/// of its own. Then a hop without the extension is refused:
+/// of its own. In the last case, a hop without the extension fails:
 ///
 /// ```
 /// use tower_bearer::{BearerAuthLayer, BearerToken, SourceError, SourceErrorKind, source_fn};
 ///
 /// let layer = BearerAuthLayer::new(source_fn(|| async {
-///     let error = SourceError::new(SourceErrorKind::Absent, "the request says no tenant");
+///     let error = SourceError::new(SourceErrorKind::Absent, "the request names no tenant");
 ///     Err::<BearerToken, _>(error)
 /// }));
 /// ```

@@ -1,7 +1,7 @@
-//! A source without Tower and without a runtime: ureq, against a server of its own on loopback.
+//! A source without Tower and without a runtime: ureq, against a server that the program starts on loopback.
 //!
-//! The source is all that a blocking client needs of this crate. `block_on` waits for a token; a source
-//! that has its token at hand, such as `EnvToken`, answers at once, as `now_or_never` shows.
+//! The source is all that a blocking client needs of this crate. `block_on` waits for a token. If the source
+//! has its token at hand, as `EnvToken` does, `now_or_never` is enough.
 //!
 //! `cargo run --example blocking`
 #![allow(clippy::print_stdout)]
@@ -21,12 +21,12 @@ use ureq::Agent;
 
 static FETCHED: AtomicU32 = AtomicU32::new(0);
 
-/// Yours: ask the token endpoint. It may block, since nothing else runs on the thread.
+/// Yours: ask the token endpoint. This function may block, since nothing else runs on the thread.
 async fn fetch() -> Result<BearerToken, InvalidToken> {
     BearerToken::new(format!("token-{}", FETCHED.fetch_add(1, SeqCst) + 1))
 }
 
-/// Sends a GET with the token of its time, and once more if the server rejects the token.
+/// Sends a GET with the current token, and again with another token if the server rejects the first.
 fn get(agent: &Agent, source: &dyn TokenSource, url: &str) -> Result<u16, BoxError> {
     let send = |token: &BearerToken| {
         // Marked sensitive, and wiped when ureq drops it.
@@ -38,7 +38,7 @@ fn get(agent: &Agent, source: &dyn TokenSource, url: &str) -> Result<u16, BoxErr
     if status != 401 {
         return Ok(status);
     }
-    // What the layer would do. The source fetches another token.
+    // The layer would do this. The source then fetches another token.
     token.reject();
     Ok(send(&block_on(source.token())?)?)
 }

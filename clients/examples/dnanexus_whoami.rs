@@ -47,8 +47,8 @@ async fn whoami(dnanexus: &Dnanexus) -> Result<(StatusCode, String), BoxError> {
         .https_or_http()
         .enable_http1()
         .build();
-    // This layer is above the layer that adds the token, so that no redirect takes the token to
-    // another host.
+    // The redirect follower is above the layer that adds the token, so that no redirect takes the
+    // token to another host.
     let redirects = Standard::default()
         .and::<_, Body, BoxError>(clone_body_fn(|body: &Body| Some(body.clone())));
     let client = ServiceBuilder::new()

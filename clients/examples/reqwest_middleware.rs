@@ -66,8 +66,8 @@ async fn main() -> Result<(), BoxError> {
         ("/revoked", 200, &["/revoked token-1", "/revoked token-2"]),
         // reqwest-retry sends the request once more.
         ("/busy", 200, &["/busy token-2", "/busy token-2"]),
-        // reqwest follows the redirect of `/moved`, and not the redirect of `/elsewhere`, which
-        // leads to another host.
+        // reqwest follows the redirect of `/moved`. It does not follow the redirect of `/elsewhere`,
+        // which leads to another host.
         ("/moved", 200, &["/moved token-2", "/ok token-2"]),
         ("/elsewhere", 302, &["/elsewhere token-2"]),
     ] {
@@ -79,7 +79,7 @@ async fn main() -> Result<(), BoxError> {
             return Err(format!("expected {expected} and {requests:?}").into());
         }
     }
-    println!("All of it held.");
+    println!("All checks passed.");
     Ok(())
 }
 

@@ -1,5 +1,4 @@
-//! Plain reqwest as the innermost service of a Tower stack, against a server of its own on loopback: the
-//! layer, and above it Tower's `Retry`.
+//! Plain reqwest below the layer and Tower's `Retry`, against a server that the program starts on loopback.
 //!
 //! `cargo run --example reqwest_tower --features reqwest-middleware,retry`
 #![allow(clippy::print_stdout)]
@@ -18,7 +17,8 @@ use tower_bearer::{BearerAuthLayer, BearerToken, BoxError, RefreshingToken, Retr
 
 static FETCHED: AtomicU32 = AtomicU32::new(0);
 
-/// reqwest's `Client` is a Tower service of reqwest's own `Request`. This makes it one of `http::Request`.
+/// Makes a Tower service of `http::Request` from reqwest's `Client`, which is a service of reqwest's own
+/// `Request`.
 fn http_service(
     client: Client,
 ) -> impl Service<Request<Bytes>, Response = Response<Body>, Error = reqwest::Error, Future: Send> + Clone
@@ -38,8 +38,8 @@ async fn main() -> Result<(), BoxError> {
     let source = RefreshingToken::new(|| async {
         BearerToken::new(format!("token-{}", FETCHED.fetch_add(1, SeqCst) + 1))
     });
-    // No redirect that takes the token along: reqwest follows redirects below the layer. No proxy, which a
-    // variable in the environment may name.
+    // reqwest follows redirects below the layer, so a redirect could take the token along. A variable in the
+    // environment may name a proxy, which sees every request over http.
     let builder = Client::builder().redirect(Policy::none()).no_proxy();
     let client = ServiceBuilder::new()
         .layer(RetryLayer::new(RetryRejected::new()))

@@ -39,7 +39,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// An error if `url` is not a scheme, a host and perhaps a port.
+    /// An error if `url` is not `scheme://host` or `scheme://host:port`.
     pub fn new(url: &str, source: impl TokenSource + 'static) -> Result<Self, BoxError> {
         let source: Arc<dyn TokenSource> = Arc::new(source);
         // The token is for this API only: a redirect by the server cannot take the token to another
@@ -75,8 +75,8 @@ impl Client {
     }
 }
 
-/// Finds the errors that users of this SDK can act on. The error type of tower-bearer does not show
-/// in the SDK's API.
+/// Finds the errors that users of this SDK can act on. Of tower-bearer's error types, only
+/// `SourceError` is a part of the SDK's API.
 impl From<BoxError> for Error {
     fn from(error: BoxError) -> Self {
         let ours = tower_bearer::Error::find(&*error);

@@ -45,7 +45,7 @@ async fn main() -> Result<(), BoxError> {
         let app = App {
             api: acme::Client::new(&url, source(setting)?)?,
         };
-        // Calls can be made anywhere.
+        // A call can be made in any task.
         let answer = tokio::spawn(async move { app.api.whoami().await });
         check(answer.await?? == user, user)?;
     }
@@ -59,7 +59,7 @@ async fn main() -> Result<(), BoxError> {
         "an error that says why",
     )?;
 
-    println!("2. A user that keeps the source can push a token to all clones.");
+    println!("2. A user who keeps the source can push a token to all clones.");
     let source = RotatingToken::new(BearerToken::new("good-before")?);
     let api = acme::Client::new(&url, source.clone())?;
     let clone = api.clone();
@@ -79,7 +79,7 @@ async fn main() -> Result<(), BoxError> {
     check(rejected, "an error that says so")?;
     check(api.whoami().await? == "good-again", "and another token")?;
 
-    println!("All of it held.");
+    println!("All checks passed.");
     Ok(())
 }
 

@@ -108,7 +108,7 @@ impl Workers {
         Self { number, answers }
     }
 
-    /// Waits until each worker got the answer `wanted`, and gives the number of answers. Fails if an
+    /// Waits until each worker gets the answer `wanted`, and gives the number of answers. Fails if an
     /// answer is not a 200, or if a worker still waits after very many answers.
     pub async fn until_all_got(&mut self, wanted: &str) -> Result<usize, BoxError> {
         let (mut got, mut requests) = (vec![false; self.number], 0);
@@ -116,11 +116,11 @@ impl Workers {
             let (worker, said) = self.answers.next().await.ok_or("the workers are gone")?;
             match said? {
                 said if said.starts_with("200") => got[worker] |= said == wanted,
-                said => return Err(format!("refused: {said}").into()),
+                said => return Err(format!("a worker got {said}").into()),
             }
             requests += 1;
             if requests == 50_000 {
-                return Err(format!("not all workers get: {wanted}").into());
+                return Err(format!("not every worker got {wanted}").into());
             }
         }
         Ok(requests)

@@ -31,7 +31,7 @@ use crate::{
 const MAX_BODY_LEN: usize = 64 * 1024;
 /// RFC 7523 §2.2.
 const JWT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-const CANNOT_ASK: &str = "the token endpoint cannot be asked";
+const CANNOT_ASK: &str = "the token request cannot be sent";
 
 pub(super) async fn exchange<S, B, R>(
     request: Arc<TokenRequest>,
@@ -48,7 +48,7 @@ where
     }
     let ready = poll_fn(|cx| http.poll_ready(cx)).await;
     ready.map_err(|error| failed(CANNOT_ASK, error))?;
-    // The header and the form are made at the last moment.
+    // The header and the form are copies of secrets, so they are made only once the client is ready.
     let basic = request.basic()?;
     let response = http.call(request.to_http(&sent, basic.as_ref())?);
     let (parts, body) = response
@@ -57,7 +57,8 @@ where
         .into_parts();
     let mut buffer = Zeroizing::new(Vec::with_capacity(MAX_BODY_LEN));
     let is_read = read(body, &mut buffer).await;
-    // Also if it broke off: what came may be whole, and hold a refresh token that replaces a spent one.
+    // Read the answer even if the body was cut off: the part that came may be whole JSON, with the refresh
+    // token that replaces the spent refresh token.
     let answer = Answer::new(parts.status, &parts.headers, &buffer);
     let mut secrets: Vec<_> = request.secret.iter().map(|text| text.as_str()).collect();
     let header = basic.as_ref().and_then(|header| header.to_str().ok());
@@ -82,7 +83,7 @@ where
     }
     match is_read {
         Err(error) if parts.status.is_success() => Err(error),
-        // The status of a failure says enough.
+        // Report the failure, even if its body was cut off.
         _ => answer.token(&secrets),
     }
 }
@@ -113,7 +114,7 @@ impl<'a> Sent<'a> {
 }
 
 impl TokenRequest {
-    /// What authenticates a client with a secret that does not go into the form.
+    /// The Basic header, if the client has a secret that does not go into the form.
     fn basic(&self) -> Result<Option<HeaderValue>, SourceError> {
         let id = self.client_id.as_deref().unwrap_or_default();
         let header = self
@@ -139,7 +140,7 @@ impl TokenRequest {
         let mut request = Request::post(&self.url)
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            // The client may be the client that the layer wraps: its token is not for the endpoint.
+            // If the request goes through a `BearerAuthLayer`, the layer's token is not for the endpoint.
             .extension(UseToken::none());
         // RFC 6749 §2.3: the client identifies itself once.
         match basic {
@@ -151,8 +152,8 @@ impl TokenRequest {
     }
 }
 
-/// Reads a body into a buffer that has the room, and does not grow. Each frame counts as a byte at least,
-/// so that a body of endless frames with nothing in them ends as well.
+/// Reads a body into a buffer that has room for the longest body, and so does not grow. Each frame counts as
+/// at least a byte, so that an endless body of empty frames is an error as well.
 async fn read(
     body: impl Body<Error: Into<BoxError>>,
     buffer: &mut Vec<u8>,
@@ -161,7 +162,7 @@ async fn read(
     let mut left = MAX_BODY_LEN;
     while let Some(frame) = poll_fn(|cx| Pin::as_mut(&mut body).poll_frame(cx)).await {
         let frame =
-            frame.map_err(|error| failed("the token endpoint's answer broke off", error))?;
+            frame.map_err(|error| failed("the token endpoint's answer was cut off", error))?;
         let data = frame.into_data().ok();
         let length = data.as_ref().map_or(0, Buf::remaining);
         left = left.checked_sub(length.max(1)).ok_or_else(|| {

@@ -26,23 +26,26 @@ const PERMANENT: [&str; 6] = [
 ];
 const MAX_CODE_LEN: usize = 64;
 const MAX_DESCRIPTION_LEN: usize = 256;
-/// How long to wait for a busy server that does not say how long, or says it by a date.
+/// How long to wait for a busy server that gives no time, or a date instead of seconds.
 const BUSY: Duration = Duration::from_secs(30);
 
 impl BearerToken {
-    /// The token in the response of an OAuth 2.0 token endpoint (RFC 6749 §5), for a program with a
-    /// transport of its own. [`TokenRequest`](crate::TokenRequest) makes the request as well.
+    /// Reads the token in the response of an OAuth 2.0 token endpoint (RFC 6749 §5), for a program that sends
+    /// the request itself. [`TokenRequest`](crate::TokenRequest) also sends the request.
     ///
     /// `expires_in` may be a number, or a string with a number. A token may be any visible ASCII. A missing
     /// `token_type` counts as `Bearer`. The body belongs to the caller, so this function does not wipe it.
     ///
     /// # Errors
     ///
-    /// [`SourceErrorKind::Failed`] if the server answers with an error, which is permanent or has a time to
-    /// wait as with `TokenRequest`. The message shows the error of the server, which may repeat a secret of
-    /// your request: this function does not know the request. [`SourceErrorKind::Invalid`] if the response
-    /// is not a token response, or has a token of another type than Bearer. If the body has no OAuth 2.0
-    /// error, the error has no byte of the body.
+    /// [`SourceErrorKind::Failed`] if the server answers with an error. As with `TokenRequest`, such an error
+    /// may be permanent, or have a time to wait. The message shows the error of the server, which may repeat
+    /// a secret of your request: this function does not know the request.
+    ///
+    /// [`SourceErrorKind::Invalid`] if the response is not a token response, or has a token of another type
+    /// than Bearer.
+    ///
+    /// If the body has no OAuth 2.0 error, the message has no byte of the body.
     ///
     /// ```
     /// use http::{HeaderMap, StatusCode};
@@ -128,8 +131,8 @@ impl<'a> Answer<'a> {
         })
     }
 
-    /// A type that is not there contradicts nothing, and a type that is no text is another. Tokens of
-    /// RFC 8693 that are no access tokens have the type `N_A`.
+    /// A missing `token_type` counts as Bearer. A `token_type` that is not a string does not. In RFC 8693, a
+    /// token that is not an access token has the type `N_A`.
     fn is_bearer(&self) -> bool {
         !self.has("token_type")
             || self
@@ -149,7 +152,7 @@ impl<'a> Answer<'a> {
         let said = match (code, description) {
             (Some(code), Some(description)) => format!("{code} ({description})"),
             (Some(code), None) => code,
-            _ if status.is_redirection() => "a redirect, which no secret follows".into(),
+            _ if status.is_redirection() => "a redirect, which the request does not follow".into(),
             _ => "no OAuth 2.0 error".into(),
         };
         let message = format!("the token endpoint answered {status}{page}: {said}");
@@ -166,7 +169,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// Tells of a web page: a proxy on the way to the endpoint sent it, or the URL is wrong.
+    /// Says that the answer is a web page: then a proxy has answered, or the URL is wrong.
     fn page(&self) -> &'static str {
         let content_type = self.headers.get(CONTENT_TYPE);
         match content_type.and_then(|value| value.as_bytes().get(..9)) {
@@ -207,8 +210,8 @@ fn is_shown(c: char) -> bool {
         )
 }
 
-/// Whether a text has eight bytes in a row of a secret, or all of a shorter one, in any case: servers
-/// differ in how they write the digits of `%2B`.
+/// Whether `text` has eight bytes in a row of `secret`, or all of a secret that is shorter. Upper and lower
+/// case are the same, since some servers write `%2b` for `%2B`.
 fn repeats(text: &str, secret: &[u8]) -> bool {
     let length = secret.len().min(8);
     let parts = secret.windows(length.max(1));
@@ -217,7 +220,8 @@ fn repeats(text: &str, secret: &[u8]) -> bool {
     length > 0 && texts.any(is_in_secret)
 }
 
-/// `None`, no expiry, if the number is too large for a `Duration`. Zero and less mean an expired token.
+/// `None`, which means no expiry, if the number is too large for a `Duration`. Zero or less means that the
+/// token has expired.
 fn lifetime_of(seconds: f64) -> Option<Duration> {
     if seconds <= 0.0 {
         return Some(Duration::ZERO);

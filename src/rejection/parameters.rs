@@ -1,4 +1,4 @@
-//! Reads the parameters of Bearer challenges (RFC 9110 §11.6.1), also where a server breaks the RFC.
+//! Reads the parameters of Bearer challenges (RFC 9110 §11.6.1), even where a server breaks the RFC.
 
 #[cfg(test)]
 mod tests;
@@ -32,12 +32,12 @@ pub(crate) struct Parameter<'a> {
 }
 
 impl Parameter<'_> {
-    /// Compares names in any case (RFC 9110 §11.2).
+    /// Compares names without regard to case (RFC 9110 §11.2).
     pub(crate) fn is_named(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }
 
-    /// Whether the value is this text, in any case.
+    /// Whether the value is this text, without regard to case.
     pub(crate) fn says(&self, text: &str) -> bool {
         let bytes = self.unescaped().map(|byte| byte.to_ascii_lowercase());
         bytes.eq(text.bytes().map(|byte| byte.to_ascii_lowercase()))
@@ -67,7 +67,7 @@ enum Item<'a> {
 /// The scanner never goes back, so the time is proportional to the length of the value.
 struct Scanner<'a> {
     rest: &'a [u8],
-    /// How many looks at a byte there were. A byte counts again each time it ends a part of an item.
+    /// How often the scanner has looked at a byte. A byte counts again each time it ends a part of an item.
     #[cfg(test)]
     looks: usize,
 }

@@ -1,7 +1,7 @@
-//! kube with the layer in place of its own authentication, and a token file as the kubelet projects
-//! it for a service account: `cargo run -p tower-bearer-stacks --example kube`.
+//! kube with the layer in place of kube's own authentication, and a token file like the file that the
+//! kubelet projects for a service account: `cargo run -p tower-bearer-stacks --example kube`.
 //!
-//! It prints what it does, checks what it says, and fails if anything does not hold.
+//! The program prints what it does, checks each statement, and fails if a statement is not true.
 #![allow(clippy::print_stdout)]
 
 use std::fs;
@@ -30,7 +30,7 @@ async fn main() -> Result<(), BoxError> {
         .for_origin(cluster.url())?
         .retry_rejected();
     let stack = ServiceBuilder::new()
-        // Above the layer, which looks at where a request goes.
+        // Above the layer, since the layer looks at where a request goes.
         .layer(config.base_uri_layer())
         .layer(RetryLayer::new(RetryRejected::with_clone(cluster::copy)))
         .layer(auth)
@@ -42,21 +42,21 @@ async fn main() -> Result<(), BoxError> {
     check(pods(&client).await? == ["the-only-pod"], "pods are listed")?;
     check(cluster.seen() == ["Bearer first"], "with that token")?;
 
-    println!("2. The file has the second token, and the cluster takes no other.");
+    println!("2. The file has the second token, and the cluster takes no other token.");
     fs::write(&path, "second")?;
     cluster.accept("second");
     check(pods(&client).await? == ["the-only-pod"], "pods are listed")?;
     let seen = ["Bearer first", "Bearer first", "Bearer second"];
     check(cluster.seen() == seen, "after a 401 that kube did not see")?;
 
-    println!("3. The cluster takes neither.");
+    println!("3. The cluster takes neither token.");
     cluster.accept("third");
     match pods(&client).await {
         Err(kube::Error::Api(status)) => check(status.code == 401, "kube says so")?,
         other => return Err(format!("not the cluster's answer: {other:?}").into()),
     }
 
-    println!("All of it held.");
+    println!("All checks passed.");
     Ok(())
 }
 

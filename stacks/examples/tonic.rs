@@ -1,7 +1,7 @@
 //! A gRPC client that tonic generated, over a channel with the layer:
 //! `cargo run -p tower-bearer-stacks --example tonic`.
 //!
-//! It prints what it does, checks what it says, and fails if anything does not hold.
+//! The program prints what it does, checks each statement, and fails if a statement is not true.
 #![allow(clippy::print_stdout)]
 
 use std::{
@@ -27,13 +27,14 @@ async fn main() -> Result<(), BoxError> {
     let server = health::start("token-1").await?;
     let fetches = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&fetches);
-    // A real one asks its identity provider.
+    // A real program asks its identity provider.
     let fetch = move || {
         let number = counter.fetch_add(1, SeqCst) + 1;
         async move { BearerToken::new(format!("token-{number}")) }
     };
     let source = RefreshingToken::builder(fetch)
-        // By default, a server that refuses all costs one fetch in ten seconds. This one is right.
+        // By default, the third fetch that replaces a rejected token waits for ten seconds, and later
+        // fetches wait longer. This server never rejects a good token, so no fetch has to wait.
         .rejection_backoff(Duration::ZERO, Duration::ZERO)
         .build();
 
@@ -45,19 +46,19 @@ async fn main() -> Result<(), BoxError> {
                 .grpc_status(),
         )
         .service(channel);
-    // Not `new`: the layer would see no host in the requests, and so hold the token back.
+    // With `new`, the requests would name no host, and the layer would send them without the token.
     let mut client = HealthClient::with_origin(stack, server.url().parse()?);
 
     println!("1. The server at {} takes the first token.", server.url());
     client.check(ALL).await?;
     check(server.seen() == ["Bearer token-1"], "the call carries it")?;
 
-    println!("2. It takes the second only.");
+    println!("2. The server takes the second token only.");
     server.accept("token-2");
     let refused = client.check(ALL).await.err().map(|status| status.code());
     let unauthenticated = Some(Code::Unauthenticated);
-    check(refused == unauthenticated, "the call is refused")?;
-    // tonic's bodies cannot be sent again, so who made the call makes it again.
+    check(refused == unauthenticated, "the server rejects it")?;
+    // The bodies of tonic cannot be sent again, so the caller makes the call again.
     client.check(ALL).await?;
     check(fetches.load(SeqCst) == 2, "the next call fetches another")?;
 
@@ -66,14 +67,14 @@ async fn main() -> Result<(), BoxError> {
     let mut updates = client.watch(ALL).await?.into_inner();
     check(updates.message().await?.is_some(), "a message comes")?;
     let broken = updates.message().await.err().map(|status| status.code());
-    check(broken == unauthenticated, "and then that status")?;
+    check(broken == unauthenticated, "then UNAUTHENTICATED")?;
     check(!sent.is_rejected(), "the layer did not mark the token")?;
     sent.reject();
     server.accept("token-3");
     client.check(ALL).await?;
-    check(fetches.load(SeqCst) == 3, "marked, it is replaced")?;
+    check(fetches.load(SeqCst) == 3, "the marked token is replaced")?;
 
-    println!("All of it held.");
+    println!("All checks passed.");
     Ok(())
 }
 

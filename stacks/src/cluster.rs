@@ -1,4 +1,4 @@
-//! What stands in for the API server of a Kubernetes cluster: [`start`].
+//! A stand-in for the API server of a Kubernetes cluster: [`start`].
 
 use std::{future::ready, io};
 
@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::Server;
 
-/// Starts one with one pod in its one namespace, which takes in others without keeping them. It serves
-/// until the runtime ends.
+/// Starts a stand-in with a single pod, in the namespace `default`. A request to create a pod succeeds, but
+/// adds no pod. The stand-in serves until the runtime ends.
 ///
 /// # Errors
 ///
@@ -61,7 +61,7 @@ fn resource(method: &Method, path: &str) -> (StatusCode, Value) {
     }
 }
 
-/// As the API server reports it.
+/// A failure, as the API server reports it.
 fn failure(status: StatusCode, reason: &str) -> (StatusCode, Value) {
     let body = json!({
         "apiVersion": "v1",
@@ -75,7 +75,7 @@ fn failure(status: StatusCode, reason: &str) -> (StatusCode, Value) {
     (status, body)
 }
 
-/// A copy of a request to send again, for `RetryRejected::with_clone`. A stream has none.
+/// Copies a request to send it again, for `RetryRejected::with_clone`. `None` if the body is a stream.
 #[must_use]
 pub fn copy(request: &Request<Body>) -> Option<Request<Body>> {
     let mut copy = Request::new(request.body().try_clone()?);

@@ -17,11 +17,11 @@ use tonic_health::pb::{
 
 use crate::Server;
 
-/// Starts one with the service `grpc.health.v1.Health`, for callers with a token. It serves until the
-/// runtime ends.
+/// Starts a server with the service `grpc.health.v1.Health`, for callers with a token. The server serves
+/// until the runtime ends.
 ///
-/// `Check` refuses a token at once. `Watch` sends a message and breaks off with `UNAUTHENTICATED`, as
-/// if the token had expired by then: that status is in trailers.
+/// Both methods reject a bad token at once. With a good token, `Watch` sends a message and then breaks off
+/// with `UNAUTHENTICATED` in trailers, as if the token had expired.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! Two servers on loopback for the examples and tests of this package: one that speaks gRPC, and one
-//! that stands in for the API server of a Kubernetes cluster. Each takes one token at a time.
+//! Two servers on loopback for the examples and tests of this package: a gRPC server, and a stand-in for the
+//! API server of a Kubernetes cluster. Each server accepts a single token at a time.
 
 pub mod cluster;
 pub mod health;
@@ -12,7 +12,7 @@ use std::{
 use http::{HeaderMap, header::AUTHORIZATION};
 use tokio::net::TcpListener;
 
-/// A server: where it is, whom it lets in, and who has come.
+/// A server: its URL, the token that it accepts, and the tokens that it has seen.
 #[derive(Clone, Debug)]
 pub struct Server {
     url: String,
@@ -36,18 +36,18 @@ impl Server {
         Ok((server, listener))
     }
 
-    /// Takes this token from now on, and no other.
+    /// Accepts only this token from now on.
     pub fn accept(&self, token: &str) {
         self.lock().accepted = format!("Bearer {token}");
     }
 
-    /// Where it is: scheme, host and port.
+    /// The scheme, host and port of the server.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The `Authorization` of each request so far, empty for one that has none.
+    /// The `Authorization` of each request so far. Empty if the request lacks the header.
     #[must_use]
     pub fn seen(&self) -> Vec<String> {
         self.lock().seen.clone()

@@ -2,8 +2,9 @@
 
     python server.py [PORT]
 
-It listens on loopback, prints `listening PORT`, keeps everything in memory, and ends when its standard
-input does: a test that is killed leaves no server behind. What is not OAuth is under /test.
+The server listens on loopback, prints `listening PORT`, and keeps everything in memory. It ends when its
+standard input ends, so that a test that is killed leaves no server behind. The paths under /test are for the
+tests only.
 """
 
 import collections
@@ -81,7 +82,7 @@ CLIENTS = {
     ]
 }
 TOKENS = []
-# How many token requests were answered with which status.
+# The number of token requests that were answered with each status.
 COUNTS = collections.Counter()
 LOCK = threading.RLock()
 
@@ -105,7 +106,7 @@ class RefreshTokenGrant(grants.RefreshTokenGrant):
         with LOCK:
             token = find(refresh_token=refresh_token)
             if token and token.spent:
-                # A refresh token that comes twice was stolen: RFC 9700, section 4.14.2.
+                # A refresh token that is used twice may be stolen: RFC 9700, section 4.14.2.
                 for relative in TOKENS:
                     if relative.family is token.family:
                         relative.revoked = True
@@ -185,10 +186,10 @@ def end_with_standard_input():
 
 
 if __name__ == "__main__":
-    # Authlib asks for TLS otherwise, also on loopback.
+    # Otherwise Authlib demands TLS, even on loopback.
     os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-    # A connection that the server closes as a request arrives would be a failure that no test opened.
+    # Keep idle connections: a request fails if the server closes its connection as the request arrives.
     server = waitress.create_server(
         app, host="127.0.0.1", port=port, threads=8, channel_timeout=86_400
     )

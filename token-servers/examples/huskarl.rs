@@ -1,9 +1,10 @@
-//! Tokens that huskarl fetches (RFC 6749 §4.4). It has what the feature `oauth2` leaves out: discovery, flows
-//! with a user, `DPoP`, mTLS, signed client assertions:
-//! `cargo run -p tower-bearer-token-servers --example huskarl`.
+//! Tokens that huskarl fetches (RFC 6749 §4.4). huskarl has what the feature `oauth2` leaves out: discovery,
+//! flows with a user, `DPoP`, mTLS, signed client assertions.
+//! `cargo run -p tower-bearer-token-servers --example huskarl`
 //!
 //! Give `RefreshingToken` the grant, not huskarl's cache: two caches would each judge the expiry.
-//! huskarl leaves copies of the client secret in freed memory: the binary `freed_memory` counts.
+//! huskarl leaves copies of the client secret and of the token in freed memory: the binary `freed_memory`
+//! counts the copies.
 #![allow(clippy::print_stdout)]
 
 use std::{sync::Arc, time::Duration};
@@ -87,7 +88,8 @@ async fn fetch(grant: Arc<ClientCredentialsGrant>) -> Result<BearerToken, Source
     })
 }
 
-/// huskarl over the client that the requests go through. `huskarl-reqwest` is such a transport ready made.
+/// The transport of huskarl, over the client that the requests go through. The crate `huskarl-reqwest` has a
+/// ready-made transport.
 struct Transport(Client<HttpConnector, Full<Bytes>>);
 
 impl HttpClient for Transport {

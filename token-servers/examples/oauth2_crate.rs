@@ -1,7 +1,8 @@
 //! Tokens that the crate `oauth2` fetches (RFC 6749 §4.4), for what the feature `oauth2` does not do:
 //! `cargo run -p tower-bearer-token-servers --example oauth2_crate`.
 //!
-//! That crate leaves the client secret and the token in freed memory: the binary `freed_memory` counts.
+//! That crate leaves copies of the client secret and of the token in freed memory: the binary `freed_memory`
+//! counts the copies.
 #![allow(clippy::print_stdout)]
 
 use std::io;
@@ -52,12 +53,13 @@ async fn main() -> Result<(), BoxError> {
 async fn fetch(oauth: OAuth) -> Result<BearerToken, SourceError> {
     let request = oauth.exchange_client_credentials();
     let response = request.request_async(&send).await.map_err(|error| {
-        // Not the error itself: `Parse` holds the response body, which may hold a token.
+        // Leave out the error itself: `Parse` holds the response body, which may hold a token.
         match error {
             RequestTokenError::ServerResponse(response) => {
                 let code = response.error();
                 let error = SourceError::new(Failed, format!("the endpoint says {code}"));
-                // Another try does not change `invalid_client` and its like. Servers have codes of their own.
+                // Another try does not help against a code of RFC 6749, such as `invalid_client`. It may
+                // help against a server's own code.
                 if matches!(code, Extension(_)) {
                     error
                 } else {

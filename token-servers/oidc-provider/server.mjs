@@ -2,8 +2,9 @@
 //
 //     node server.mjs [PORT]
 //
-// It listens on loopback, prints `listening PORT`, keeps everything in memory, and ends when its standard
-// input does: a test that is killed leaves no server behind. What is not OAuth is under /test.
+// The server listens on loopback, prints `listening PORT`, and keeps everything in memory. It ends when its
+// standard input ends, so that a test that is killed leaves no server behind. The paths under /test are for
+// the tests only.
 import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
@@ -23,7 +24,7 @@ const user = {
 };
 const lifetime = (_context, _token, client) => (client.clientId.startsWith('brief') ? BRIEF : LONG);
 
-// The name is needed for what stands in tokens. Nobody asks for it.
+// The URL is the issuer that tokens name. Nobody sends a request to this URL.
 const provider = new Provider('http://127.0.0.1', {
   clients: [
     { ...machine, client_id: 'brief machine', client_secret: SECRET },
@@ -62,7 +63,7 @@ const provider = new Provider('http://127.0.0.1', {
   },
 });
 
-// How many token requests were answered with which status.
+// The number of token requests that were answered with each status.
 const tokenRequests = {};
 
 // A refresh token, as a user would have got it by signing in.
@@ -113,7 +114,7 @@ async function respond(request, response) {
     case '/test/sign-in':
       return response.end(await signIn(url.searchParams.get('client')));
     case '/test/assertion':
-      // oidc-provider takes the name of the server as the audience.
+      // oidc-provider accepts its issuer as the audience.
       return response.end(await assertion(provider.issuer));
     case '/token':
       response.on('finish', () => {
@@ -130,7 +131,7 @@ const server = createServer((request, response) => {
     response.end();
   });
 });
-// A connection that the server closes as a request arrives would be a failure that no test opened.
+// Keep idle connections: a request fails if the server closes its connection as the request arrives.
 server.keepAliveTimeout = 0;
 server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
   console.log(`listening ${server.address().port}`);

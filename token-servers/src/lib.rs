@@ -1,6 +1,6 @@
 //! A token endpoint and an API in a server on loopback, for the examples of this package.
 //!
-//! The tests are against real servers instead: see the file `run`.
+//! The tests use real servers instead: see the file `run`.
 
 use std::{
     convert::Infallible,
@@ -27,7 +27,7 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Starts the server, and tells its URL.
+    /// Starts the server, and gives its URL.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Demo {
         let authorization = request.headers().get(header::AUTHORIZATION);
         let authorization = authorization.and_then(|value| value.to_str().ok());
         let mut response = Response::new(Full::default());
-        // `example:s3cret`, as RFC 6749 §2.3.1 has it.
+        // `example:s3cret`, encoded as in RFC 6749 §2.3.1.
         if request.uri().path() == "/token" && authorization == Some("Basic ZXhhbXBsZTpzM2NyZXQ=") {
             let number = self.issued.fetch_add(1, SeqCst) + 1;
             let body = format!(

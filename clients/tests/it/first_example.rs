@@ -1,5 +1,5 @@
-//! The README and the front page of the documentation begin with the same program. The README's is compiled
-//! as a documentation test of this package.
+//! The README and the front page of the documentation begin with the same program. A documentation test of
+//! this package compiles the README.
 
 /// The first block of Rust code in a text.
 fn first_block(text: &str) -> Vec<&str> {

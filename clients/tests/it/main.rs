@@ -25,7 +25,7 @@ mod reqwest_per_request;
 mod reqwest_redirects;
 #[cfg(feature = "reqwest-middleware")]
 mod reqwest_server;
-// The root's tests use what is left.
+// The root's tests use the parts that are not used here.
 #[allow(dead_code)]
 #[path = "../../../tests/it/support/mod.rs"]
 mod support;

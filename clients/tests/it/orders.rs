@@ -1,6 +1,7 @@
-//! The retry among Tower's layers: what each order of them promises.
+//! The retry among Tower's layers: what each order of the layers promises.
 //!
-//! "Above" is above the `Retry`, "between" is between it and the layer, "below" is below the layer.
+//! "Above" is above the `Retry`, "between" is between the `Retry` and the `BearerAuthLayer`, and "below" is
+//! below both.
 
 use std::{
     sync::{
@@ -175,7 +176,8 @@ fn redirect(code: StatusCode, to: &str) -> Res {
     response
 }
 
-/// Sends whoever has the good token to another host, there to another path, and on to a third host.
+/// Redirects a request with the good token to another host, from there to another path, and on to a third
+/// host.
 fn wandering() -> Server {
     Server::answering(|request| match request.uri().to_string().as_str() {
         URL if values(request, "authorization") == ["Bearer new"] => {
@@ -245,7 +247,7 @@ fn slow(server: &Server) -> impl Service<Req, Response = Res, Error = BoxError> 
     })
 }
 
-/// Hands out `old`, and when that is rejected, after this time, `new`.
+/// Hands out `old` until `old` is rejected. After that, each caller gets `new`, but has to wait for `wait`.
 fn old_then_after(wait: Duration) -> impl TokenSource {
     let (old, new) = (token("old"), token("new"));
     Asking(move || {
@@ -314,7 +316,7 @@ async fn a_timeout_above_or_between_covers_the_wait_for_the_other_token_and_one_
     let outcome = timed(above.service(server.clone()), &server).await;
     assert_eq!(outcome, (false, 60, 1));
 
-    // What has timed out is not retried.
+    // A try that has timed out is not retried.
     let server = takes("new");
     let between = stack()
         .layer(retry())
@@ -327,13 +329,13 @@ async fn a_timeout_above_or_between_covers_the_wait_for_the_other_token_and_one_
     let source = old_then_after(10 * MINUTE);
     let below = stack().layer(retry()).layer(auth(source)).timeout(MINUTE);
     let outcome = timed(below.service(server.clone()), &server).await;
-    // To hold the response back, and for the retry.
+    // The source is asked twice for `new`: while the response is held back, and for the retry.
     assert_eq!(outcome, (true, 2 * 600, 2));
 }
 
 // ConcurrencyLimit and LoadShed
 
-/// Hands out `old`. When that is rejected, whoever asks waits for `new` until it is given.
+/// Hands out `old` until `old` is rejected. After that, each caller gets `new`, once the sender has sent.
 fn old_then_given() -> (oneshot::Sender<()>, impl TokenSource) {
     let (give, given) = oneshot::channel();
     let given = given.shared();
@@ -351,7 +353,7 @@ fn old_then_given() -> (oneshot::Sender<()>, impl TokenSource) {
     (give, source)
 }
 
-/// Takes `new` at home. Needs no token elsewhere.
+/// Accepts only `new` at `URL`. Needs no token elsewhere.
 fn home() -> Server {
     Server::answering(|request| {
         let at_home = request.uri() == URL;
@@ -369,8 +371,8 @@ fn is_ready<S: Service<Req>>(service: &mut S) -> bool {
     service.poll_ready(&mut cx).is_ready()
 }
 
-/// Whether a limit of one lets another request through while a rejected response is held back.
-/// In any case it does after the retry.
+/// Whether a limit of one lets another request through while a response is held back. After the retry, the
+/// limit is free in either case.
 fn is_free_meanwhile<S>(service: S, give: oneshot::Sender<()>, server: &Server) -> bool
 where
     S: Service<Req, Response = Res, Error = BoxError> + Clone,
@@ -379,7 +381,7 @@ where
     make_ready(&mut first);
     let mut request = Task::waiting(first.call(get(URL)));
     assert_eq!(server.seen().len(), 1);
-    // A clone, since a service that waits for its turn would have it before the retry.
+    // Poll a clone: `second` would stay in the queue of the limit, and get its place before the retry.
     let is_free = is_ready(&mut second.clone());
     if is_free {
         make_ready(&mut second);
@@ -420,7 +422,7 @@ fn a_limit_below_is_free_while_a_rejected_response_is_held_back_one_above_or_bet
     assert!(is_free_meanwhile(below, give, &server));
 }
 
-/// How another request fares while a rejected response is held back.
+/// How another request ends while a response is held back.
 fn meanwhile<S>(mut service: S, server: &Server) -> Result<Res, BoxError>
 where
     S: Service<Req, Response = Res, Error = BoxError>,
@@ -498,7 +500,7 @@ fn a_load_shedder_between_or_below_may_shed_the_retry_one_above_does_not() {
     assert_eq!(server.seen().len(), 3);
 }
 
-/// A request that is about to be retried, and another that has just taken the limit's one place.
+/// A request that is about to be retried, and another request that has just taken the limit's only place.
 fn crowded_retry<S>(
     mut service: S,
     give: oneshot::Sender<()>,
@@ -521,7 +523,7 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn a_buffer_serves_others_while_a_rejected_response_is_held_back() {
-    // With nothing left to do, time goes on, and a request that waits for ever fails.
+    // Paused time moves once there is nothing left to do, so a request that waits for ever fails.
     macro_rules! in_time {
         ($name:literal, $future:expr) => {
             tokio::time::timeout(MINUTE, $future).await.expect($name)
@@ -533,7 +535,7 @@ async fn a_buffer_serves_others_while_a_rejected_response_is_held_back() {
             let source = Counting::new(Arc::new(source));
             let service = $stack(auth(source.clone())).service(home());
             let first = tokio::spawn(service.clone().oneshot(get(URL)));
-            // Now the response is held back, and nothing but the gift moves the first request.
+            // Now the response is held back, and only `give` lets the first request go on.
             sleep(MINUTE).await;
             assert_eq!(source.asked(), 2, $name);
             let second = in_time!($name, service.oneshot(get(ELSEWHERE)));
@@ -554,7 +556,7 @@ async fn a_buffer_serves_others_while_a_rejected_response_is_held_back() {
 
 // FollowRedirect
 
-/// The paths of the requests, and the tokens in them.
+/// The method, the URI and the token of each request.
 fn way(server: &Server) -> Vec<String> {
     let seen = server.seen();
     let hop = |request: &Req| {
@@ -571,7 +573,7 @@ fn order() -> Req {
         .unwrap()
 }
 
-/// Acts on an order whatever its token, and rejects the old one where the outcome is to be read.
+/// Acts on an order with any token, but accepts only `new` where the outcome is to be read.
 fn shop() -> Server {
     Server::answering(|request| match request.uri().path() {
         "/orders" => redirect(StatusCode::SEE_OTHER, "/orders/1"),
@@ -633,7 +635,7 @@ async fn a_redirect_follower_above_has_one_hop_retried_one_between_or_below_the_
 
 #[tokio::test]
 async fn with_a_redirect_follower_above_each_hop_is_retried_once() {
-    // Rejects each token the first time it comes, and then the next hop does the same.
+    // Each hop rejects its first request and accepts the second.
     let count = AtomicUsize::new(0);
     let server = Server::answering(move |_| match count.fetch_add(1, Ordering::SeqCst) {
         0 | 2 | 4 => status(StatusCode::UNAUTHORIZED),
@@ -654,7 +656,7 @@ async fn with_a_redirect_follower_above_each_hop_is_retried_once() {
     assert_eq!(server.seen().len(), 6);
 }
 
-/// Sends everyone elsewhere, where nobody gets in.
+/// Redirects each request to another host, which rejects every token.
 fn hostile() -> Server {
     answering(|request| match request.uri().to_string().as_str() {
         URL => redirect(StatusCode::FOUND, ELSEWHERE),
@@ -707,7 +709,7 @@ async fn the_401_of_a_foreign_host_marks_the_token_only_if_the_redirect_follower
     assert!(!rejected());
     assert_eq!(server.authorizations(), ["Bearer 0", ""]);
 
-    // The layer sees a 401 and not from whom.
+    // The layer sees a 401, but not which host it came from.
     let server = hostile();
     let below = stack()
         .layer(retry())

@@ -23,7 +23,7 @@ fn bound() -> BearerAuthLayer<StaticToken> {
     layer().for_origin("https://api.example.com").unwrap()
 }
 
-/// Redirects from the API to a foreign host and from there back again, then answers.
+/// Redirects from the API to a foreign host and back to the API, then answers.
 fn redirecting() -> Server {
     Server::answering(|request| {
         let location = match request.uri().to_string().as_str() {
@@ -75,7 +75,7 @@ where
 fn a_redirect_follower_above_does_not_take_the_token_to_a_foreign_host() {
     let server = redirecting();
     let bearer = bound();
-    // Its own filter for credentials is off: what it copies has no token yet.
+    // The follower's own filter for credentials is off: the request that it copies has no token yet.
     let above = FollowRedirectLayer::with_policy(Limited::new(10));
     follow(
         ServiceBuilder::new()
@@ -99,7 +99,7 @@ fn a_redirect_follower_below_that_filters_credentials_does_not_either() {
             .service(server.clone()),
     )
     .unwrap();
-    // What it has dropped once, it does not send again.
+    // The follower does not restore a header that it has dropped.
     assert_eq!(server.authorizations(), ["Bearer ours", "", ""]);
 }
 
@@ -123,7 +123,7 @@ fn a_redirect_to_plaintext_is_refused() {
     assert_eq!(server.authorizations(), ["Bearer ours"]);
 }
 
-/// From the API to itself.
+/// Redirects from the API to another path of the API.
 fn redirecting_within() -> Server {
     Server::answering(|request| {
         let mut response = Res::default();
@@ -136,7 +136,7 @@ fn redirecting_within() -> Server {
     })
 }
 
-/// Each with the extension on its first request.
+/// Each extension, with the `Authorization` that it leads to.
 fn chosen() -> [(UseToken, &'static str); 2] {
     let tenant = UseToken::new(token("tenant"));
     [(tenant, "Bearer tenant"), (UseToken::none(), "")]
@@ -152,7 +152,8 @@ fn a_redirect_follower_above_takes_what_a_request_says_for_itself_along_within_t
         follow_with(stack.service(server.clone()), chosen.clone()).unwrap();
         assert_eq!(server.authorizations(), [first, first]);
 
-        // Once it has left the origin, the request is one of the layer's own, also when it is back.
+        // The hop that leaves the origin loses the extension, so the hop back to the origin carries the
+        // layer's own token.
         let server = redirecting();
         let stack = ServiceBuilder::new()
             .layer(FollowRedirectLayer::new())
@@ -162,7 +163,7 @@ fn a_redirect_follower_above_takes_what_a_request_says_for_itself_along_within_t
     }
 }
 
-/// It drops all extensions.
+/// tower-http 0.6 drops all extensions.
 #[test]
 fn an_older_redirect_follower_above_does_not_take_it_along() {
     for (chosen, first) in chosen() {
@@ -200,7 +201,7 @@ fn a_layer_without_a_token_of_its_own_lets_no_request_go_out_in_another_name() {
         let none = || async {
             Err::<BearerToken, _>(SourceError::new(
                 SourceErrorKind::Absent,
-                "the request says no tenant",
+                "the request names no tenant",
             ))
         };
         BearerAuthLayer::new(source_fn(none))

@@ -48,7 +48,7 @@ fn failing() -> impl TokenSource {
     Asking(|| TokenFuture::ready(Err(SourceError::new(SourceErrorKind::Failed, "none"))))
 }
 
-/// This crate's error in what a client failed with, which reqwest-retry wraps once more.
+/// This crate's error within a client's error, which reqwest-retry may have wrapped once more.
 fn our_error(error: &reqwest_middleware::Error) -> Option<&Error> {
     let found = Error::find(error);
     let by_downcast = downcast(error);
@@ -204,7 +204,7 @@ async fn the_settings_do_what_they_do_in_a_tower_stack() {
             }
         }
     }
-    // Sent with ours, with its own, with neither, under either name, or refused: not all the same.
+    // The outcomes differ: our token, the request's own or none, under either name, or a refusal.
     assert!(outcomes.len() >= 6, "{outcomes:?}");
 }
 
@@ -445,7 +445,7 @@ async fn reqwest_retry_does_not_retry_what_was_refused_or_has_no_token_and_our_e
             assert_eq!(our_error(&error).unwrap().kind(), kind, "{place:?}");
         }
     }
-    // Once in each place, and never for a request that was refused.
+    // The source is asked once for each place, and never for a request that was refused.
     assert_eq!(asked.asked(), 2);
     assert!(server.seen().is_empty());
 }

@@ -1,5 +1,5 @@
-//! The lines for a token endpoint in src/guide/reqwest.md: they work, and such a client does not carry a
-//! secret along a redirect.
+//! The client for a token endpoint in src/guide/reqwest.md: it fetches a token, and takes no secret along a
+//! redirect.
 
 use http_body_util::Full;
 use tower_bearer::TokenRequest;

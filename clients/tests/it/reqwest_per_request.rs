@@ -1,4 +1,4 @@
-//! What a request may say for itself in a reqwest-middleware stack, and the user's own rule for
+//! What a request may choose for itself in a reqwest-middleware stack, and the user's own rule for
 //! rejections.
 
 use http::{HeaderName, StatusCode};

@@ -1,5 +1,5 @@
-//! What becomes of a token when reqwest follows redirects, which it does below the middleware: each
-//! sentence on that in src/guide/reqwest.md has its test here.
+//! What becomes of a token when reqwest follows redirects below the middleware. Each sentence about this in
+//! src/guide/reqwest.md has its test here.
 //!
 //! Some of these facts are reqwest's and not this crate's, and some are bad. A test that fails after
 //! an update of reqwest means that the documentation has to change, maybe for the better.
@@ -44,7 +44,7 @@ const ELSEWHERE_AND_BACK: Map = &[
     ("https://api.example.com/back", "https://api.example.com/2"),
 ];
 
-/// Sends a request to the first URL of the map, and tells what each server of the way got.
+/// Sends a request to the first URL of the map, and tells which URLs on the way got the header.
 async fn walk(
     map: Map,
     layer: BearerAuthLayer<StaticToken>,
@@ -74,7 +74,7 @@ async fn a_redirect_within_the_origin_keeps_the_token() {
     }
 }
 
-/// To another host, a subdomain, another port, plaintext, and plaintext on the same port.
+/// Redirects to another host, a subdomain, another port, plaintext, and plaintext on the same port.
 const CROSSINGS: [(Map, [&str; 2]); 5] = [
     (&[(API, ELSEWHERE)], [API, ELSEWHERE]),
     (
@@ -347,7 +347,7 @@ async fn what_a_server_has_acted_on_is_not_sent_again_because_the_next_hop_rejec
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(server.authorizations(), ["Bearer 0", "Bearer 0"]);
 
-    // What may be done twice is, and so is what was not redirected.
+    // An idempotent request is sent again, and so is a request that was not redirected.
     retrying().put(&url).body("order").send().await.unwrap();
     assert_eq!(server.authorizations().len(), 2 + 4);
     let request = retrying().post(format!("{rejecting}/other#fragment"));
@@ -355,8 +355,8 @@ async fn what_a_server_has_acted_on_is_not_sent_again_because_the_next_hop_rejec
     assert_eq!(server.authorizations().len(), 2 + 4 + 2);
 }
 
-/// A form often leads back to its own URL. reqwest tells where the last response is from, not how
-/// many there were.
+/// The redirect after a form often leads back to the form's own URL. reqwest tells the URL of the last
+/// response, and not the number of responses.
 #[tokio::test]
 async fn a_redirect_back_to_the_first_url_is_not_seen_and_so_a_post_is_sent_again() {
     let form = || {

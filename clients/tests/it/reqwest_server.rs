@@ -52,21 +52,21 @@ impl Server {
         Self::start(|_| status(200)).await
     }
 
-    /// Takes one token only.
+    /// Accepts one token only.
     pub(crate) async fn taking(good: &'static str) -> Self {
         Self::start(move |request| status(if carries(request, good) { 200 } else { 401 })).await
     }
 
-    /// A proxy that answers in the name of every host, and leads from one URL to the next by `map`.
-    /// What is at the end of a way is a 200.
+    /// A proxy that answers in the name of every host. `map` says which URL redirects to which. A URL that is
+    /// not in `map` answers 200.
     ///
-    /// reqwest as the tests build it has no TLS, so it asks this proxy for https URLs, too, and does
-    /// so in the open. What it makes of a redirect, it makes of the URLs alone.
+    /// These tests build reqwest without TLS, so it sends requests for https URLs to this proxy in plaintext
+    /// as well. What reqwest does with a redirect depends on the URLs alone.
     pub(crate) async fn internet(map: &'static [(&'static str, &'static str)]) -> Self {
         Self::start(move |request| redirect_by(map, request).unwrap_or_else(|| status(200))).await
     }
 
-    /// For a client that reaches every host through this server.
+    /// The builder of a client that reaches every host through this server.
     pub(crate) fn as_proxy(&self) -> ClientBuilder {
         Client::builder().proxy(Proxy::all(&self.url).unwrap())
     }
@@ -75,7 +75,7 @@ impl Server {
         self.seen.lock().unwrap().clone()
     }
 
-    /// A field of each request so far, empty for one that came without.
+    /// A field of each request so far. Empty if the request lacks the field.
     pub(crate) fn fields(&self, name: &str) -> Vec<String> {
         let seen = self.seen();
         seen.iter().map(|request| field(request, name)).collect()
@@ -85,7 +85,7 @@ impl Server {
         self.fields("authorization")
     }
 
-    /// Where each request so far went, and what it had in this field.
+    /// The URI of each request so far, and the value of a field of the request.
     pub(crate) fn hops(&self, name: &str) -> Vec<(String, String)> {
         let seen = self.seen();
         seen.iter()
@@ -103,7 +103,7 @@ pub(crate) fn carries(request: &Request<Bytes>, token: &str) -> bool {
     field(request, "authorization") == format!("Bearer {token}")
 }
 
-/// A client that no variable in the environment sends to a proxy.
+/// The builder of a client that uses no proxy, even if a variable in the environment names one.
 pub(crate) fn direct() -> ClientBuilder {
     Client::builder().no_proxy()
 }

@@ -89,7 +89,7 @@ async fn a_service_accounts_token_that_is_replaced_on_disk_costs_no_failed_call(
 
     fs::write(&path, "second\n").unwrap();
     cluster.accept("second");
-    // With a body, which has to be sent again, too.
+    // A request with a body, since the retry has to send the body again as well.
     let api: Api<Pod> = Api::default_namespaced(client);
     let pod = api.create(&PostParams::default(), &Pod::default()).await;
     assert_eq!(pod.unwrap().metadata.name.unwrap(), "the-only-pod");

@@ -1,4 +1,4 @@
-//! The crate's promises under stacks that take long to build, one file each.
+//! The crate's promises under stacks that take long to build, in a file for each stack.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
 
 mod kube;
@@ -15,7 +15,7 @@ fn fixed(text: &str) -> StaticToken {
     StaticToken::new(token(text))
 }
 
-/// This crate's error in the chain of what a client failed with.
+/// This crate's error in the chain of a client's error.
 fn ours<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a Error {
     let mut chain = std::iter::successors(Some(error), |error| error.source());
     chain

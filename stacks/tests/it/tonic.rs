@@ -36,7 +36,7 @@ fn channel(server: &Server) -> Channel {
 
 type Client<T> = HealthClient<BearerAuth<Channel, T>>;
 
-/// A client that tells the layer where it goes.
+/// A client whose requests name the server, so that the layer sees where they go.
 fn client<T: TokenSource + 'static>(server: &Server, layer: &BearerAuthLayer<T>) -> Client<T> {
     let origin = server.url().parse().unwrap();
     HealthClient::with_origin(layer.layer(channel(server)), origin)
@@ -47,7 +47,7 @@ async fn check<T: TokenSource + 'static>(client: &mut Client<T>) -> Result<(), C
     answer.map(drop).map_err(|status| status.code())
 }
 
-/// Each fetch gives another.
+/// Each fetch gives another token.
 fn numbered() -> RefreshingToken {
     let fetches = AtomicUsize::new(0);
     RefreshingToken::new(move || {
@@ -135,7 +135,7 @@ async fn a_client_with_its_origin_is_held_to_the_rules_for_origins() {
     let refused = check(&mut client(&server, &elsewhere)).await;
     assert_eq!(refused, Err(Code::Unauthenticated));
 
-    // The channel adds the host below the layer, which sees none to compare.
+    // The channel adds the host below the layer, so the layer sees no host to compare.
     let mut without = HealthClient::new(here.layer(channel(&server)));
     assert_eq!(check(&mut without).await, Err(Code::Unauthenticated));
     assert_eq!(server.seen(), ["Bearer ours", "", ""]);

@@ -146,7 +146,7 @@ fn the_new_refresh_token_is_kept_although_the_answer_breaks_off_after_it() {
         let fetch = request().on_rotation(noting(&told, |_| false)).over(http);
         for _ in 0..2 {
             let error = now(fetch()).unwrap_err();
-            assert_eq!(error.to_string(), "the token endpoint's answer broke off");
+            assert_eq!(error.to_string(), "the token endpoint's answer was cut off");
         }
         let second = String::from_utf8(sent.lock().unwrap()[1].to_vec()).unwrap();
         assert!(

@@ -141,7 +141,7 @@ fn the_status_of_a_failure_counts_more_than_its_broken_body() {
     assert!(error.to_string().contains("503"), "{error}");
     let error = fetched(200, broken).unwrap().unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Failed);
-    assert_eq!(error.to_string(), "the token endpoint's answer broke off");
+    assert_eq!(error.to_string(), "the token endpoint's answer was cut off");
     assert_eq!(
         std::error::Error::source(&error).unwrap().to_string(),
         "reset"
@@ -227,7 +227,7 @@ fn a_fetch_that_is_dropped_drops_what_it_holds() {
 #[test]
 fn the_client_s_error_is_the_cause() {
     for (at, message, cause) in [
-        (At::Ready, "the token endpoint cannot be asked", "not ready"),
+        (At::Ready, "the token request cannot be sent", "not ready"),
         (
             At::Response,
             "the token endpoint cannot be reached",

@@ -26,7 +26,7 @@ async fn a_secret_in_the_form_is_taken(kind: Kind) {
 }
 for_both_servers!(a_secret_in_the_form_is_taken);
 
-/// oidc-provider rejects an assertion that comes twice. Authlib's part for assertions is not set up.
+/// oidc-provider rejects an assertion that is used twice. The Authlib server takes no assertions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_assertion_is_asked_for_anew_for_each_token_request() {
     let server = Server::start(Kind::OidcProvider).await;

@@ -1,4 +1,4 @@
-//! Tokens that last for 5 s, for two minutes.
+//! Minutes of requests with tokens that expire after 5 s.
 
 use std::time::{Duration, Instant};
 
@@ -10,19 +10,19 @@ use crate::{
     traffic::{Traffic, http_client, stack},
 };
 
-/// With tokens of 5 s and no jitter: service ends 1 s before a token does, and a refresh begins 1 s before that.
+/// When a token of 5 s is refreshed, without jitter. Its service ends 1 s later, and it expires 2 s later.
 pub(crate) const REFRESH: Duration = Duration::from_secs(3);
 
-/// What a machine may be late before a request fails: then the token's service has ended.
+/// How late a refresh may be. After that, the token's service has ended, and requests have to wait.
 pub(crate) const LATE: Duration = Duration::from_secs(1);
 
-/// How long the tests of this kind last: `TOKEN_SERVERS_SECONDS`, or a few refreshes.
+/// How long a test of this kind runs: `TOKEN_SERVERS_SECONDS`, or long enough for a few refreshes.
 pub(crate) fn duration() -> Duration {
     let seconds = std::env::var("TOKEN_SERVERS_SECONDS").map(|text| text.parse().unwrap());
     Duration::from_secs(seconds.unwrap_or(12))
 }
 
-/// At most as many token requests as fit into that time, and not fewer than there are if each is late.
+/// Checks the number of token requests: at most one in 3 s, and at least one in 4 s, as if each were late.
 pub(crate) fn assert_count(count: usize, lasted: Duration) {
     let most = 1 + usize::try_from(lasted.as_millis() / 2_980).unwrap();
     let least = 1 + usize::try_from(lasted.as_millis() / 4_000).unwrap();

@@ -1,4 +1,4 @@
-//! A Tower layer below the token requests, which notes each of them.
+//! A Tower layer that notes each token request.
 
 use std::{
     pin::Pin,
@@ -19,7 +19,7 @@ const PERMANENT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) begun: Instant,
-    /// When the head of the response came. `None` if none did.
+    /// When the head of the response came. `None` if no response came.
     pub(crate) answer: Option<(Instant, StatusCode)>,
 }
 
@@ -45,8 +45,9 @@ impl Ledger {
         self.0.lock().unwrap().len()
     }
 
-    /// Each token was replaced once, `after` the answer that brought it, at most `late`; and there was no
-    /// other token request. `stopped`: when the last request of the traffic had ended.
+    /// Checks that each token was replaced once, and that there was no other token request. The replacement
+    /// begins `after` the answer that brought the token, or later by at most `late`. `stopped` is when the
+    /// last request of the traffic had ended.
     pub(crate) fn assert_one_request_each(
         &self,
         after: Duration,
@@ -71,7 +72,7 @@ impl Ledger {
         assert!(last <= after + late, "the last token is {last:?} old");
     }
 
-    /// How many token requests failed. A second is due only if the first is 10 s old.
+    /// The number of token requests that failed. Checks that two failures are at least 10 s apart.
     pub(crate) fn permanent_failures(&self) -> usize {
         let entries = self.entries();
         let failures = entries.iter().filter(|entry| !entry.is_success());

@@ -1,9 +1,9 @@
-//! The whole stack, from `TokenRequest` to the header of a request, against real servers: a hyper client below,
-//! and several tasks that send requests without a pause. `token-servers/run` installs the servers.
+//! The whole stack, from `TokenRequest` to the header of a request, against real servers. The client is
+//! hyper's, and several tasks send requests without a pause. `token-servers/run` installs the servers.
 //!
 //! Each test is for both servers, unless a server cannot do what the test is about.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
-// The figures of a run.
+// The tests print the figures of a run.
 #![allow(clippy::print_stdout)]
 
 mod authentication;
@@ -20,14 +20,14 @@ use ledger::Ledger;
 use server::{Kind, SECRET, Server};
 use tower_bearer::TokenRequest;
 
-/// For the client that the servers know under that name, with its secret.
+/// A token request of the client that the servers know as `client`, with the secret of this client.
 fn machine(server: &Server, client: &str) -> TokenRequest {
     TokenRequest::client_credentials(&server.url("/token"), client, SECRET)
         .unwrap()
         .scope("read")
 }
 
-/// Makes a test for each server of an async function of `Kind`.
+/// Makes two tests, one for each server, of an async function that takes a `Kind`.
 macro_rules! for_both_servers {
     ($name:ident) => {
         mod $name {

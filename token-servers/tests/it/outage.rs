@@ -1,4 +1,4 @@
-//! A server that is killed, and started again with nothing remembered.
+//! A server that is killed, and started again with an empty memory.
 
 use std::time::{Duration, Instant};
 
@@ -54,13 +54,13 @@ async fn an_outage_that_outlives_the_token_ends_with_the_first_token_after_it(ki
     // The source waits for at most 5 s between two tries (the jitter is full).
     traffic.succeed(1).await;
     let to = Instant::now();
-    // For two more refreshes.
+    // Long enough for two more refreshes.
     tokio::time::sleep(Duration::from_secs(7)).await;
     let outcomes = traffic.stop().await;
     let stopped = Instant::now();
 
     outcomes.assert_failures_within(Some((from, to)));
-    // The number of failed tries is random, for the jitter is full. Every other try brought a token.
+    // The number of failed tries is random, since the jitter is full. All other tries brought a token.
     let entries = ledger.entries();
     let failed = entries.iter().filter(|entry| entry.answer.is_none());
     let failed = failed.count();

@@ -49,7 +49,7 @@ async fn rotated_refresh_tokens_are_spent_once_each(kind: Kind) {
     let outcomes = traffic.stop().await;
     let stopped = Instant::now();
 
-    // Both servers revoke everything when a refresh token comes twice: so none did.
+    // Both servers revoke everything if a refresh token is used twice, so no refresh token was.
     outcomes.assert_failures_within(None);
     ledger.assert_one_request_each(REFRESH, LATE, stopped);
     assert_count(ledger.len(), stopped - begun);
@@ -88,7 +88,7 @@ async fn a_stolen_refresh_token_ends_in_one_permanent_error(kind: Kind) {
     assert!(text.contains("invalid_grant"), "{text}");
     println!("{kind:?}: {text}");
     assert_eq!(ledger.len(), 1 + ledger.permanent_failures());
-    // And the thief's.
+    // The ledger lacks the thief's request.
     assert_eq!(server.token_requests().await, ledger.len() + 1);
 }
 for_both_servers!(a_stolen_refresh_token_ends_in_one_permanent_error);

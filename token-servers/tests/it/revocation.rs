@@ -52,7 +52,7 @@ async fn without_a_retry_each_task_fails_at_most_once(kind: Kind) {
     traffic.succeed(50).await;
     let token = text(&source).await;
     server.revoke(CLIENT, &token).await;
-    // More than were under way at the revocation.
+    // More requests than were under way at the revocation.
     traffic.succeed(50).await;
     let outcomes = traffic.stop().await;
 

@@ -1,4 +1,4 @@
-//! The servers: each a process of its own on loopback.
+//! The servers: each server is a process of its own on loopback.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// What both servers know as every client's secret. Each of its special characters has to be encoded
+/// The secret of every client at both servers. Each special character in it has to be encoded
 /// (RFC 6749 §2.3.1).
 pub(crate) const SECRET: &str = "s3cret with a space, + and %";
 
@@ -29,7 +29,7 @@ pub(crate) enum Kind {
     Authlib,
 }
 
-/// Ended by its process id when dropped.
+/// A drop ends the process.
 pub(crate) struct Server {
     kind: Kind,
     port: u16,
@@ -50,15 +50,15 @@ impl Server {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// Without a warning to anybody, as a crash would.
+    /// Ends the server without a warning, like a crash.
     pub(crate) async fn kill(&mut self) {
         self.process.kill().await.unwrap();
     }
 
-    /// On the same port, with nothing remembered.
+    /// Starts the server again on the same port, with an empty memory.
     pub(crate) async fn restart(&mut self) {
         for _ in 0..20 {
-            // A client's own connection may have that port for a moment.
+            // A connection of a client may use this port for a moment.
             if let Some((process, port)) = spawn(self.kind, self.port).await {
                 assert_eq!(port, self.port);
                 self.process = process;
@@ -87,7 +87,7 @@ impl Server {
         usize::try_from(sum).unwrap()
     }
 
-    /// A form that `client` sends with its secret, as `client_secret_basic` has it.
+    /// Sends a form of `client`, with the secret in a Basic header (`client_secret_basic`).
     pub(crate) async fn post(
         &self,
         path: &str,
@@ -126,7 +126,7 @@ impl Server {
     }
 }
 
-/// With `%20` for a space, which every server reads: Authlib takes a `+` for what it is.
+/// Encodes a space as `%20`, which every server reads. Authlib reads a `+` as a `+`.
 fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes())
         .collect::<String>()
@@ -146,7 +146,7 @@ async fn send(request: Request<Full<Bytes>>) -> Response<Bytes> {
     Response::from_parts(head, body.collect().await.unwrap().to_bytes())
 }
 
-/// `None` if it ends before it listens.
+/// `None` if the server ends before it listens.
 async fn spawn(kind: Kind, port: u16) -> Option<(Child, u16)> {
     let directory = std::env::var_os(DIRECTORY).map(PathBuf::from);
     let directory =
@@ -155,7 +155,7 @@ async fn spawn(kind: Kind, port: u16) -> Option<(Child, u16)> {
     let mut process = Command::new(program)
         .arg(script)
         .arg(port.to_string())
-        // Open for as long as this process lives: the server ends with it.
+        // The pipe closes at the latest when this process ends, and the server ends with the pipe.
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)

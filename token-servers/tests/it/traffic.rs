@@ -1,4 +1,4 @@
-//! Requests without a pause from several tasks, and what became of each.
+//! Requests without a pause from several tasks, and the outcome of each request.
 
 use std::{
     collections::BTreeSet,
@@ -21,10 +21,10 @@ use tokio::task::JoinHandle;
 use tower::{Service, ServiceBuilder, ServiceExt, retry::RetryLayer, util::BoxCloneSyncService};
 use tower_bearer::{BearerAuthLayer, BoxError, Error, ErrorKind, RetryRejected, TokenSource};
 
-/// As many as make every fetch meet several requests that wait for it.
+/// Enough tasks that several requests wait for the same fetch.
 const TASKS: usize = 4;
 
-/// So that a test that waits for what does not come fails instead of hanging.
+/// A wait for longer than this fails, so that no test hangs.
 const HANGS: Duration = Duration::from_secs(100);
 
 pub(crate) type HttpClient = Client<HttpConnector, Full<Bytes>>;
@@ -63,7 +63,7 @@ impl Outcome {
         matches!(&self.result, Ok(status) if status.is_success())
     }
 
-    /// The layer's error, where no token was to be had.
+    /// The layer's error, if the layer did not send the request.
     pub(crate) fn refusal(&self) -> Option<&Error> {
         causes(&**self.result.as_ref().err()?).find_map(|cause| cause.downcast_ref())
     }
@@ -147,17 +147,17 @@ impl Traffic {
         }
     }
 
-    /// Waits for that many more successes.
+    /// Waits for `count` more requests that succeed.
     pub(crate) async fn succeed(&self, count: usize) {
         reach(&self.successes, count).await;
     }
 
-    /// Waits for that many more requests that do not succeed.
+    /// Waits for `count` more requests that do not succeed.
     pub(crate) async fn fail(&self, count: usize) {
         reach(&self.others, count).await;
     }
 
-    /// Waits for that many more requests that the layer does not send, for want of a token.
+    /// Waits for `count` more requests that the layer does not send.
     pub(crate) async fn refuse(&self, count: usize) {
         reach(&self.refusals, count).await;
     }
@@ -191,7 +191,8 @@ async fn request(stack: &mut Stack, url: &str) -> Result<StatusCode, BoxError> {
 pub(crate) struct Outcomes(pub(crate) Vec<Outcome>);
 
 impl Outcomes {
-    /// Every request that did not succeed was under way in that time.
+    /// Checks that each request that did not succeed was under way in `window`. With `None`, each request has
+    /// to succeed.
     pub(crate) fn assert_failures_within(&self, window: Option<(Instant, Instant)>) {
         let outside = self.0.iter().filter(|outcome| {
             let overlaps =
@@ -213,9 +214,10 @@ impl Outcomes {
         failures.count()
     }
 
-    /// The permanent error for which the layer refused requests, the same each time.
+    /// The text of the permanent error that kept the layer from sending requests. Checks that it was the same
+    /// error each time.
     ///
-    /// What differs is for how long there is no other try, which the errors in the back-off say.
+    /// Compares the last cause only, since an error in the back-off also says how long the back-off takes.
     pub(crate) fn only_refusal(&self) -> String {
         let refusals = self.0.iter().filter_map(Outcome::refusal);
         let causes: BTreeSet<_> = refusals

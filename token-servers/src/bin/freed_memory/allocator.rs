@@ -1,6 +1,6 @@
-//! An allocator that looks for the secrets in what is freed.
+//! An allocator that looks for the secrets in each block that is freed.
 //!
-//! The only file with `unsafe`: an allocator cannot be written without.
+//! The only file of this package with `unsafe`: an allocator cannot be written without `unsafe`.
 #![allow(unsafe_code)]
 
 use std::{
@@ -25,7 +25,7 @@ static ALLOCATOR: Scanning = Scanning;
 
 struct Scanning;
 
-/// How many blocks were freed, while `f` runs, that still held the client secret, and how many the token.
+/// The number of blocks that `f` frees while they still hold the client secret, and the same for the token.
 pub(crate) fn freed_in(f: impl FnOnce()) -> [usize; 2] {
     let counters = [&WITH_SECRET, &WITH_TOKEN];
     let before = counters.map(|counter| counter.load(SeqCst));

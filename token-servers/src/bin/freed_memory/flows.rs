@@ -54,7 +54,7 @@ fn answer() -> Vec<u8> {
     text.as_bytes().to_vec()
 }
 
-/// Fails if the request is not as the method has it: then the count would mean nothing.
+/// Fails if the secret is not where the method puts it: then the count would mean nothing.
 fn check(method: Method, headers: &HeaderMap, body: &[u8]) {
     let header = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let in_header = header.is_some_and(|value| holds(value, SECRET_IN_BASE64));
@@ -80,7 +80,7 @@ pub(crate) fn oauth2(method: Method) {
     let transport = |mut request: HttpRequest| async move {
         check(method, request.headers(), request.body());
         request.body_mut().zeroize();
-        // The crate takes a plain `Vec`.
+        // The crate takes a plain `Vec`, which nobody wipes.
         Ok::<_, io::Error>(Response::new(answer()))
     };
     let request = client.exchange_client_credentials();

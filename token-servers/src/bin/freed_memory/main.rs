@@ -4,7 +4,7 @@
 //!
 //! Each flow builds the crate's client, fetches a token over a transport in memory, makes a `BearerToken` of
 //! it, and drops everything. The transport wipes what it can reach: the bodies of requests, and the bodies of
-//! responses where the crate takes shared bytes. The blocks that are counted are the crate's.
+//! responses where the crate takes shared bytes. So the count is of blocks that the crate itself leaves.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 mod allocator;
