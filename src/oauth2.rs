@@ -94,6 +94,8 @@ pub struct TokenRequest {
     client_id: Option<String>,
     /// The client's secret for the Basic header. A secret for the form is in `params`.
     secret: Option<Zeroizing<String>>,
+    /// Whether a secret goes into the form.
+    in_body: bool,
     /// In the order in which they are sent.
     params: Vec<(Cow<'static, str>, Value)>,
 }
@@ -204,6 +206,7 @@ impl TokenRequest {
             url: endpoint(url)?,
             client_id: None,
             secret: None,
+            in_body: false,
             params: Vec::new(),
         };
         Ok(request.param("grant_type", grant))
@@ -217,16 +220,22 @@ impl TokenRequest {
         self
     }
 
-    /// Authenticates the client with a secret in a Basic header (`client_secret_basic`, RFC 6749 §2.3.1).
+    /// Authenticates the client with a secret in a Basic header (`client_secret_basic`, RFC 6749 §2.3.1), unless
+    /// [`secret_in_body`](Self::secret_in_body) is called, before or after.
     #[must_use]
     pub fn client_secret(mut self, secret: impl TokenText) -> Self {
         self.secret = Some(copy(secret));
-        self.without(CLIENT_SECRET).without(CLIENT_ASSERTION)
+        let request = self.without(CLIENT_SECRET).without(CLIENT_ASSERTION);
+        if request.in_body {
+            return request.secret_in_body();
+        }
+        request
     }
 
     /// Puts the client's secret into the form (`client_secret_post`), for a server that takes no header.
     #[must_use]
     pub fn secret_in_body(mut self) -> Self {
+        self.in_body = true;
         match self.secret.take() {
             Some(secret) => self.with(CLIENT_SECRET, Value::Text(secret)),
             None => self,
@@ -237,7 +246,7 @@ impl TokenRequest {
     /// the JWT. If the server says `invalid_client`, the fetch marks the JWT as rejected.
     #[must_use]
     pub fn client_assertion(mut self, assertion: impl TokenSource + 'static) -> Self {
-        self.secret = None;
+        (self.secret, self.in_body) = (None, false);
         let request = self.without(CLIENT_SECRET).without(CLIENT_ASSERTION);
         request.with(CLIENT_ASSERTION, Value::Token(Arc::new(assertion)))
     }

@@ -90,6 +90,22 @@ fn a_secret_goes_into_the_form_where_it_is_told_to() {
         form(with_secret().map(TokenRequest::secret_in_body)),
         "grant_type=client_credentials&client_secret=s3cret&client_id=my-client"
     );
+    // In either order, and also if the secret changes.
+    let public = || TokenRequest::refresh_token(URL, "my-client", "re");
+    for request in [
+        public().map(|request| request.secret_in_body().client_secret("s3cret")),
+        public().map(|request| request.client_secret("s3cret").secret_in_body()),
+        public().map(|request| {
+            let request = request.client_secret("old").secret_in_body();
+            request.client_secret("s3cret")
+        }),
+    ] {
+        let (form, headers) = sent(request);
+        let expected =
+            "grant_type=refresh_token&refresh_token=re&client_secret=s3cret&client_id=my-client";
+        assert_eq!(form, expected);
+        assert!(!headers.contains_key("authorization"));
+    }
 }
 
 #[test]
