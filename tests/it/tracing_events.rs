@@ -46,7 +46,7 @@ fn a_fetch_that_succeeds_tells_that_it_started_and_how_long_the_token_lives() {
 fn a_fetched_token_that_has_already_expired_is_a_warning() {
     let events = Log::of(|| {
         let endpoint = Endpoint::new(one_hour);
-        endpoint.script([Script::Token(Some(SECOND * 0))]);
+        endpoint.script([Script::Token(Some(std::time::Duration::ZERO))]);
         let source = endpoint.source();
         endpoint.time.block_on(source.token()).unwrap();
     });

@@ -2,11 +2,11 @@
 
 use std::{
     fmt::{Debug, Write as _},
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use tracing::{
-    Event, Metadata, Subscriber,
+    Dispatch, Event, Metadata, Subscriber,
     field::{Field, Visit},
     span,
 };
@@ -19,9 +19,15 @@ pub(crate) const REPLACED: &str =
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 
+/// While there is a single subscriber, tracing-core asks only the thread that first reaches an event whether the
+/// event is wanted. Another thread without a subscriber would then silence the event for every thread. A second
+/// subscriber, which is no thread's, prevents that.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log::default()));
+
 impl Log {
     /// What is recorded while `f` runs, of any level and from any crate.
     pub(crate) fn of(f: impl FnOnce()) -> Vec<String> {
+        LazyLock::force(&SECOND);
         let log = Self::default();
         tracing::subscriber::with_default(log.clone(), f);
         let lines = log.0.lock().unwrap();
