@@ -269,6 +269,8 @@ fn the_data_of_a_fetched_token_that_is_rejected_may_ask_the_source_in_its_drop()
         rejected.reject();
         let error = asked.fetch(rejected).unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Rejected);
+        assert_eq!(asked.dropped(), 0, "kept for the next fetch");
+        drop(asked.fetch(asked.token("next")).unwrap());
         assert_eq!(asked.dropped(), 1);
     });
 }

@@ -79,7 +79,7 @@ fn a_renewing_fetch_gets_a_token_that_was_rejected_before_it_was_fetched() {
         let same = previous.map_or_else(|| BearerToken::new("same"), Ok);
         async move { Ok::<_, InvalidToken>(same?.with_data(before.unwrap_or_default() + 1)) }
     })
-    .rejection_backoff(HOUR * 0, HOUR * 0)
+    .rejection_backoff(std::time::Duration::ZERO, std::time::Duration::ZERO)
     .build();
     block_on(source.token()).unwrap().reject();
     for _ in 0..2 {
