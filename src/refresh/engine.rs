@@ -20,9 +20,8 @@ use super::{
     policy::Policy,
     recursion::{self, SourceId},
     served::Served,
-    state::{Displaced, State, UnderWay},
+    state::{Awaited, Displaced, State, UnderWay},
     throttle::later,
-    wait::Awaited,
     waiters::Waiters,
 };
 use crate::{
@@ -283,14 +282,21 @@ impl Core {
             source: self.source,
             life: Arc::clone(&life),
         };
-        let flight = Flight::new(life, task(self, id, attempt));
+        // Weak, since a fetch in the background must not keep the source alive.
+        let core = Arc::downgrade(self);
+        let task = task(attempt, move |end| match (core.upgrade(), end) {
+            (Some(core), Some(result)) => core.finish(id, result),
+            (Some(core), None) => core.lose(id),
+            (None, _) => {}
+        });
+        let flight = Flight::new(life, task);
         let under_way = UnderWay { id, flight };
         state.under_way = Some(under_way.clone());
         under_way
     }
 
     /// The task of a fetch has ended.
-    pub(super) fn finish(&self, id: FetchId, result: Result<BearerToken, SourceError>) {
+    fn finish(&self, id: FetchId, result: Result<BearerToken, SourceError>) {
         let now = self.now();
         let token = result.as_ref().ok();
         let lifetime = token.and_then(|token| token.lifetime(now.monotonic, now.wall));

@@ -1,50 +1,41 @@
-//! The owner of a fetch: the task that polls it. [`Owner`] tells the engine how the task ends, in
-//! its `Drop` at the latest.
-
-use std::sync::{Arc, Weak};
+//! The owner of a fetch: the task that polls it. [`Owner`] reports how the task ends, in its `Drop` at the
+//! latest.
 
 use futures::future::BoxFuture;
 
-use super::{answer::FetchId, attempt::Attempt, engine::Core};
+use super::attempt::Attempt;
 use crate::{error::SourceError, token::BearerToken};
 
-/// A task that makes the attempt and reports its end.
-pub(super) fn task(core: &Arc<Core>, id: FetchId, attempt: Attempt) -> BoxFuture<'static, ()> {
+/// A task that makes the attempt and reports its result, or `None` if the task is dropped before the end.
+pub(super) fn task(
+    attempt: Attempt,
+    report: impl FnOnce(Option<Result<BearerToken, SourceError>>) + Send + 'static,
+) -> BoxFuture<'static, ()> {
     let mut owner = Owner {
-        core: Arc::downgrade(core),
-        id,
-        ended: false,
+        report: Some(report),
     };
     Box::pin(async move {
         let result = attempt.run().await;
-        owner.finish(result);
+        owner.report(Some(result));
     })
 }
 
 /// Lives in the task that polls the fetch, and so is dropped with the task.
-struct Owner {
-    /// Weak, since a fetch in the background must not keep the source alive.
-    core: Weak<Core>,
-    id: FetchId,
-    ended: bool,
+struct Owner<F: FnOnce(Option<Result<BearerToken, SourceError>>)> {
+    /// `None` once the end is reported.
+    report: Option<F>,
 }
 
-impl Owner {
-    fn finish(&mut self, result: Result<BearerToken, SourceError>) {
-        self.ended = true;
-        if let Some(core) = self.core.upgrade() {
-            core.finish(self.id, result);
+impl<F: FnOnce(Option<Result<BearerToken, SourceError>>)> Owner<F> {
+    fn report(&mut self, end: Option<Result<BearerToken, SourceError>>) {
+        if let Some(report) = self.report.take() {
+            report(end);
         }
     }
 }
 
-impl Drop for Owner {
+impl<F: FnOnce(Option<Result<BearerToken, SourceError>>)> Drop for Owner<F> {
     fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        if let Some(core) = self.core.upgrade() {
-            core.lose(self.id);
-        }
+        self.report(None);
     }
 }

@@ -6,7 +6,6 @@ use super::{
     answer::{self, Arrival, Failure, FetchId, Now},
     flight::Flight,
     machine::Machine,
-    wait::Awaited,
 };
 use crate::{error::SourceError, token::BearerToken};
 
@@ -27,6 +26,17 @@ pub(super) type Displaced = answer::Displaced<BearerToken, SourceError>;
 pub(super) struct UnderWay {
     pub(super) id: FetchId,
     pub(super) flight: Flight,
+}
+
+/// A fetch to listen to, and how long to listen.
+pub(super) struct Awaited {
+    pub(super) id: FetchId,
+    /// The account that the waiter wants a token of.
+    pub(super) account: u64,
+    pub(super) flight: Flight,
+    /// When to stop, on the runtime's clock.
+    pub(super) until: Instant,
+    pub(super) at_most: Duration,
 }
 
 impl State {

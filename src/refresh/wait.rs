@@ -13,7 +13,8 @@ use super::{
     attempt::{beat, poll_timer, timer},
     contain::Contained,
     engine::{Core, Step, Wanted},
-    flight::{End, Flight, Listener},
+    flight::{End, Listener},
+    state::Awaited,
 };
 use crate::{error::SourceError, runtime::Runtime, token::BearerToken};
 
@@ -23,17 +24,6 @@ const LOSSES: u8 = 3;
 /// few: after a pause of the whole process, the timer of the waiter may fire before the timer of
 /// the fetch.
 const SILENT_CHECKS: u8 = 2;
-
-/// A fetch to listen to, and how long to listen.
-pub(super) struct Awaited {
-    pub(super) id: FetchId,
-    /// The account that the waiter wants a token of.
-    pub(super) account: u64,
-    pub(super) flight: Flight,
-    /// When to stop, on the runtime's clock.
-    pub(super) until: Instant,
-    pub(super) at_most: Duration,
-}
 
 /// What a [`Listening`] reports.
 pub(super) enum Heard {
