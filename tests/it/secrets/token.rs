@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use secrecy::{SecretString, zeroize::Zeroizing};
 use tower_bearer::{BearerToken, InvalidToken, InvalidTokenKind};
 
-/// RFC 6750 §2.1, by its letters.
+/// The characters that RFC 6750 §2.1 allows, except `=`.
 const B64TOKEN: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/";
 
 #[test]
@@ -101,7 +101,7 @@ fn an_invalid_token_is_told_the_likely_mistake() {
     let (mark, bearer) = (Some("(byte order mark)"), Some(": leave `Bearer ` out"));
     let header = Some(": leave `Authorization: Bearer ` out");
     let takes = Some(": `BearerToken::nonstandard` takes this byte");
-    // The end of what `new` says, and of what `nonstandard` says.
+    // Each case has the end of the message of `new`, and of the message of `nonstandard`.
     let cases = [
         ("\"abc\"", quotes, quotes),
         ("'abc'", quotes, quotes),
@@ -111,7 +111,7 @@ fn an_invalid_token_is_told_the_likely_mistake() {
         ("\"\"", quotes, quotes),
         ("\"Bearer abc\"", quotes, quotes),
         ("'a b'", quotes, quotes),
-        // No pair.
+        // These quote characters are no pair around the text.
         ("\"abc", takes, None),
         ("\"", takes, None),
         ("abc\"", takes, None),
@@ -181,7 +181,7 @@ fn a_token_may_be_64_kib_long_and_no_longer() {
             error.to_string(),
             "token is 65537 bytes long, the limit is 65536"
         );
-        // The length is looked at first.
+        // The length is checked before the bytes.
         let error = make("\n".repeat(65_537)).unwrap_err();
         assert_eq!(error.kind(), InvalidTokenKind::TooLong);
     }
