@@ -1,6 +1,6 @@
 //! The allocator of the test binary. It counts blocks, and looks for secrets in each block that is freed.
 //!
-//! Only this file has `unsafe` code: an allocator cannot be written without it.
+//! An allocator cannot be written without `unsafe` code.
 #![allow(unsafe_code)]
 
 use std::{
