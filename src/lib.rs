@@ -171,9 +171,10 @@
 //! # What it costs
 //!
 //! With a token at hand, a request costs no allocation, no lock and no clone of the inner service, except
-//! that [`RefreshingToken`] and [`FileToken`] take a lock about once a second. A request that waits, as each
-//! request does with [`source_fn`], costs an allocation and two clones of the inner service. The README
-//! compares the costs with other layers.
+//! that [`RefreshingToken`] and [`FileToken`] take a lock about once a second. A request also allocates if it
+//! carries a rejected token, or if the token overwrites a header. A request that waits, as each request does
+//! with [`source_fn`], costs an allocation and two clones of the inner service. The README compares the costs
+//! with other layers.
 //!
 //! # What is wiped
 //!
