@@ -1,11 +1,11 @@
-//! Pages that belong to no single item, for what goes beyond the front page.
+//! Pages on subjects that concern more than one item, in more detail than the front page.
 //!
-//! This module is a part of the documentation only. It holds no items, and a program cannot name it.
-// Texts of their own, so that they can be read and checked as prose. The tests of a page need the features
-// that its code uses; the page is there without them.
+//! This module exists only in the documentation: a program cannot name it.
+// Each page is a Markdown file, so that tools can check the page as prose. The documentation tests of a page
+// run only with the features that the code of the page uses. The page itself is always there.
 #![cfg_attr(docsrs, doc(auto_cfg = false))]
 
-// What the pages link to.
+// The items that the pages link to.
 #[allow(
     unused_imports,
     reason = "rustc does not see what a documentation comment uses"

@@ -1,13 +1,14 @@
 //! Bearer authentication for client-side Tower stacks.
 //!
 //! An API wants `Authorization: Bearer …` on each request, and tokens expire, rotate and are revoked while
-//! a program runs. A [`BearerAuthLayer`] puts the token on each request that may carry it, and on no other
-//! request. A [`TokenSource`] says which token to use now. Each copy of a token that this crate makes is
-//! wiped when the last holder of the copy is dropped.
+//! a program runs. A [`BearerAuthLayer`] puts the token on each request that may carry the token, and on no
+//! other request. A [`TokenSource`] says which token to use now. Each copy of a token that this crate makes
+//! is wiped once nothing holds the copy any more.
 //!
 //! # Start here
 //!
-//! A token from the environment, over https, for one server. The README has the `cargo add` lines.
+//! This program sends a token from an environment variable to a single server, over https. The README has
+//! the `cargo add` lines.
 //!
 //! ```ignore
 //! use bytes::Bytes;
@@ -37,9 +38,9 @@
 //! }
 //! ```
 //!
-//! A token that the program fetches. The source fetches the next token before the token expires, and when
-//! a server rejects the token. No request waits while a good token is there, and requests that do wait share
-//! a single fetch.
+//! In the next program, an async function fetches the token. The source fetches another token before the
+//! token expires, and when a server rejects the token. While there is a good token, no request waits.
+//! Requests that do wait share a single fetch.
 //!
 //! ```
 //! use std::time::Duration;
@@ -77,11 +78,11 @@
 //! | an environment variable, read once at start-up | [`EnvToken`] |
 //! | a file that something else writes and replaces | [`FileToken`] |
 //! | other code, which pushes a new token when it has one | [`RotatingToken`] |
-//! | an async function, called ahead of each expiry and when a server says 401 | [`RefreshingToken`] |
+//! | an async function, called before each expiry and when a server says 401 | [`RefreshingToken`] |
 //! | an async function, called for each request | [`source_fn`] |
 //! | an OAuth 2.0 token endpoint | [`RefreshingToken`] over a `TokenRequest` (feature `oauth2`) |
 //! | where the `dx` client of DNAnexus keeps it | `Dnanexus` (feature `dnanexus`) |
-//! | several sources, of which the first that is not absent wins | [`Chain`], by [`first_of`] |
+//! | several sources, of which the first that is not absent counts | [`Chain`], made by [`first_of`] |
 //! | anything else | your own [`TokenSource`] |
 //!
 //! # Under what
@@ -92,18 +93,18 @@
 //! `-p tower-bearer-clients`. To run an example of the package `stacks`, which takes long to build, add
 //! `-p tower-bearer-stacks`.
 //!
-//! | Stack | Shown by | To know |
+//! | Stack | Shown by | Notes |
 //! |---|---|---|
-//! | hyper-util's client, HTTP/1.1 and HTTP/2 | example `http2` | it is `Clone` |
-//! | a connection of hyper, HTTP/1 | [`BearerAuth`](BearerAuth#clone) | `SendRequest` is neither `Clone` nor a Tower service: eight lines make it a service, and a buffer makes the service `Clone`. When the connection closes, the buffer fails for good |
+//! | hyper-util's client, HTTP/1.1 and HTTP/2 | example `http2` | the client is `Clone` |
+//! | a connection of hyper, HTTP/1 | [`BearerAuth`](BearerAuth#clone) | `SendRequest` is neither `Clone` nor a Tower service: a few lines make it a service, and a buffer makes the service `Clone`. When the connection closes, the buffer fails for good |
 //! | a connection of hyper, HTTP/2 | test `clients::http2` | `SendRequest` is `Clone`, and `service_fn` makes it a service |
 //! | plain reqwest | example `reqwest_tower` in `clients` | the `Client` is a service of reqwest's own `Request`: a `service_fn` of five lines makes it a service of `http::Request`. The `Client` follows redirects below the layer: use `Policy::none()`. See [`guide::reqwest`] |
 //! | reqwest-middleware | example `reqwest_middleware` in `clients` | feature `reqwest-middleware`: the layer is a `Middleware` (reqwest-middleware 0.5). See [`guide::reqwest`] |
-//! | ureq, `reqwest::blocking` and other blocking clients | example `blocking` in `clients` | a source without the layer: get the token by `futures::executor::block_on(source.token())`, or by `now_or_never` if the source has its token at hand; put its [`header_value`](BearerToken::header_value) on the request, and call [`reject`](BearerToken::reject) on a 401. Your code has to check where the token goes, since no layer does |
-//! | an API client of your own | example `sdk` | `Arc<dyn TokenSource>` and `BoxCloneSyncService` keep parameters out of your types |
-//! | tonic | example `tonic` in `stacks` | [`grpc_status`](BearerAuthLayer::grpc_status) on the layer, `with_origin` for the client |
-//! | kube | example `kube` in `stacks` | the layer takes the place of `auth_layer`, below `base_uri_layer` |
-//! | WebAssembly | `cargo check` | [in part](#on-webassembly) |
+//! | ureq, `reqwest::blocking` and other blocking clients | example `blocking` in `clients` | use a source without the layer. Get the token with `futures::executor::block_on(source.token())`, or with `now_or_never` if the source has its token at hand. Put the token's [`header_value`](BearerToken::header_value) on the request, and call [`reject`](BearerToken::reject) on a 401. Your code has to check where the token goes, since no layer does |
+//! | an API client of your own | example `sdk` | `Arc<dyn TokenSource>` and `BoxCloneSyncService` keep type parameters out of your types |
+//! | tonic | example `tonic` in `stacks` | set [`grpc_status`](BearerAuthLayer::grpc_status) on the layer, and make the client `with_origin` |
+//! | kube | example `kube` in `stacks` | the layer takes the place of kube's `auth_layer`, below `base_uri_layer` |
+//! | WebAssembly | `cargo check` | works [in part](#on-webassembly) |
 //!
 //! # On WebAssembly
 //!
@@ -111,25 +112,25 @@
 //! a `Middleware` has to be `Send`, and reqwest's futures are not `Send` on that target. The target has no
 //! clock: `Instant::now` panics, and so does everything that reads the clock.
 //!
-//! * The layer works, with tokens that have no expiry, from [`BearerToken`], [`StaticToken`],
-//!   [`RotatingToken`], [`source_fn`], [`first_of`] and a [`TokenSource`] of your own. The inner service and
-//!   its futures need not be `Send`. The future of a source has to be `Send`. A future of JavaScript is not
+//! * The layer works with tokens that have no expiry, from [`BearerToken`], [`StaticToken`],
+//!   [`RotatingToken`], [`source_fn`], [`first_of`] or a [`TokenSource`] of your own. The inner service and
+//!   its futures need not be `Send`. The future of a source has to be `Send`. A JavaScript future is not
 //!   `Send`: wrap it in a `SendWrapper` of the crate `send_wrapper`.
 //! * `expires_in`, `expires_at` and `expires_at_time` panic, and so does [`RefreshingToken`], whatever its
-//!   [`Runtime`]. `TokioRuntime` has no timer there, [`FileToken`] has no file and no thread, and
-//!   [`EnvToken`] has no variable.
+//!   [`Runtime`]. The target has no timer for `TokioRuntime`, no files and no threads for [`FileToken`], and
+//!   no environment variables for [`EnvToken`].
 //!
 //! # Where the token goes
 //!
-//! * **Plaintext.** The layer refuses a request over `http`, or over a scheme that is not known to be
-//!   encrypted, with [`ErrorKind::InsecureTransport`], before it asks the source. A request to `localhost`,
-//!   to a loopback address or to a Unix socket is not refused, and
-//!   [`danger_allow_plaintext`](BearerAuthLayer::danger_allow_plaintext) lets each
-//!   request over plaintext pass. The layer does not see a proxy: a client that sends requests to
-//!   `localhost` through a proxy sends the token to the proxy in plaintext.
+//! * **Plaintext.** The layer refuses a request that would carry the token over `http`, or over a scheme
+//!   that is not known to be encrypted. The request fails with [`ErrorKind::InsecureTransport`], before the
+//!   layer asks the source. A request to `localhost`, to a loopback address or to a Unix socket is not
+//!   refused. With [`danger_allow_plaintext`](BearerAuthLayer::danger_allow_plaintext), no request is
+//!   refused. The layer does not see a proxy: a client that sends requests to `localhost` through a proxy
+//!   sends the token to the proxy in plaintext.
 //! * **Origins.** Without [`for_origin`](BearerAuthLayer::for_origin), each https host that the client talks to
-//!   gets the token. With `for_origin`, only the named scheme, host and port get the token. Other requests pass
-//!   without the token, and an event says why.
+//!   gets the token. With `for_origin`, only the named scheme, host and port get the token. Other requests go
+//!   out without the token, also over `http`, and an event says why.
 //! * **Redirects.** With `for_origin`, a redirect follower above the layer cannot take the token to another
 //!   server. A redirect follower below the layer, or inside the client, copies the header:
 //!   see [`for_origin`](BearerAuthLayer::for_origin).
@@ -140,81 +141,84 @@
 //! # When a server answers 401
 //!
 //! The layer marks *the token that was sent* as rejected, unless all errors in the server's
-//! `WWW-Authenticate` speak of something else: [`rejects_token`] is the rule, and
-//! [`rejected_when`](BearerAuthLayer::rejected_when) replaces the rule. Sources look at the mark. So a late 401
-//! for an old token never throws a newer token away, and many 401s cost a single fetch.
+//! `WWW-Authenticate` are about something else. [`rejects_token`] is this rule, and
+//! [`rejected_when`](BearerAuthLayer::rejected_when) replaces it. Sources look at the mark. So a late 401
+//! for an old token never throws a newer token away, and many 401s for a token cost a single fetch.
 //!
-//! * [`RefreshingToken`] and [`FileToken`] replace a rejected token. The first two times, they begin at once;
-//!   after that, at intervals that grow. Requests wait for the new token, for 5 seconds at most. If no new token
-//!   comes, requests carry the rejected token: a spurious 401 must not become an outage.
+//! * [`RefreshingToken`] and [`FileToken`] replace a rejected token: twice at once, and after that at
+//!   intervals that grow. Requests wait for the new token, for 5 seconds at most. If no new token comes,
+//!   requests carry the rejected token: a spurious 401 must not become an outage.
 //! * [`BearerToken`], [`StaticToken`], [`EnvToken`] and [`RotatingToken`] go on sending their token, since they
 //!   have no other token.
 //! * If a request was sent with a token that was marked already, and the request succeeds (2xx, 101 or 304),
 //!   the mark comes off.
 //!
-//! A 401 that nobody understands may come from a request that the layer sent without the token, as to
-//! `127.0.0.1` with the origin `localhost`: the [events](#events) say so.
-//!
 //! The caller gets the 401. To have the request sent once more with another token, see
 //! [`retry_rejected`](BearerAuthLayer::retry_rejected). A gRPC server rejects a token over HTTP 200: see
 //! [`grpc_status`](BearerAuthLayer::grpc_status).
 //!
+//! If a 401 surprises you, the layer may have sent the request without the token, for example to `127.0.0.1`
+//! while the origin is `localhost`. The [events](#events) say so.
+//!
 //! # While a request waits
 //!
-//! A request waits for its token in its response future, so a timeout around the stack covers the wait. The
-//! request holds nothing meanwhile: no permit, no buffer slot, no connection. So a fetch may go through the same
-//! client as the requests, whatever limits that client has. A limit *above* the layer keeps its permit while a
-//! request waits. Such a limit bounds how many requests wait, and a fetch must not go through it.
+//! A request waits for its token in its response future, so a timeout around the stack covers the wait.
+//! Meanwhile the request holds no permit, no buffer slot and no connection of the inner service. So a fetch
+//! may go through the same client as the requests, whatever limits that client has. A limit *above* the
+//! layer is different: a request keeps its permit there while it waits. Such a limit bounds how many
+//! requests wait, and a fetch must not go through it.
 //!
 //! # What it costs
 //!
-//! With a token at hand, a request costs no allocation, no lock and no clone of the inner service, whatever the
-//! source. [`RefreshingToken`] and [`FileToken`] take a lock about once a second. A request that waits costs an
-//! allocation and two clones of the inner service. The README has counts beside other crates.
+//! With a token at hand, a request costs no allocation, no lock and no clone of the inner service, except
+//! that [`RefreshingToken`] and [`FileToken`] take a lock about once a second. A request also allocates if it
+//! carries a rejected token, or if the token overwrites a header. A request that waits, as each request does
+//! with [`source_fn`], costs an allocation and two clones of the inner service. The README compares the costs
+//! with other layers.
 //!
 //! # What is wiped
 //!
-//! When the last holder of a token is dropped, the bytes of the token are overwritten before they are freed. A
-//! holder is a source, a request, a retry or a log record. The crate also wipes each buffer that a token was
-//! made from, even if its text is not a token: a `String`, `Box<str>`, `SecretString` or `Zeroizing<String>`
-//! that was given by value; the text that a source read; and each secret of a token request. [`guide::wiping`] has
-//! the whole list, and what no crate can wipe.
+//! A token has holders: a source, a request, a retry, a log record. When the last holder is dropped, the
+//! bytes of the token are overwritten before they are freed. The crate also wipes each buffer that a token
+//! is made from, even if its text is not a token: a `String`, `Box<str>`, `SecretString` or
+//! `Zeroizing<String>` that you give by value, and the text that a source reads. It wipes each secret of a
+//! token request as well. [`guide::wiping`] has the whole list, and what no crate can wipe.
 //!
 //! # Events
 //!
-//! With the feature `tracing`, the crate makes events with the target `tower_bearer`. No event has a token or
-//! a URL. A request that carries a token which was at hand makes no event before the response.
+//! With the feature `tracing`, the crate records events with the target `tower_bearer`. No event has a
+//! token or a URL. A request whose token is at hand records no event before its response.
 //!
 //! | Level | Event | Fields |
 //! |---|---|---|
 //! | debug | token fetch started | |
 //! | debug | token fetch succeeded | `lifetime` |
 //! | warn | token fetch failed | `reason`, a [`SourceErrorKind`]; `error`, the text of the error and of its causes |
-//! | debug | no token, backing off | `reason`, of the last failure; `retry_after` |
+//! | debug | no token, backing off | `reason`, the kind of the last failure; `retry_after` |
 //! | debug | a request waits for a token | |
 //! | debug | a request goes out without the token | `reason`: `KeepExisting`, `UseToken` or `Absent` |
-//! | debug | … because no origin contains its URI | `reason`: `OtherHost`, `OtherPort`, `OtherScheme`, `OtherLoopback` (`localhost` is not `127.0.0.1`), `NoHost` (tonic needs `with_origin`) or `NoScheme`; `scheme`, `host`, `port` |
+//! | debug | the same event, if no origin contains the URI | `reason`: `OtherHost`, `OtherPort`, `OtherScheme`, `OtherLoopback` (`localhost` is not `127.0.0.1`), `NoHost` (tonic needs `with_origin`) or `NoScheme`; `scheme`, `host`, `port` |
 //! | warn | refused to send the token in plaintext | `scheme`, `host` |
 //! | debug | a server rejected the token | |
 //!
 //! # More
 //!
-//! * [`guide::tests`]: how to test a program that has the layer, with time that the test moves.
-//! * [`guide::migration`]: before and after, from tower-http's layer, a layer of your own, a tonic interceptor,
+//! * [`guide::tests`]: how to test a program that uses the layer, also with time that the test controls.
+//! * [`guide::migration`]: how to migrate from tower-http's layer, a layer of your own, a tonic interceptor,
 //!   reqwest-auth and kube's own authentication.
-//! * [`guide::which_crate`]: which crate when.
+//! * [`guide::which_crate`]: this crate compared with other crates for tokens.
 //!
 //! # Features
 //!
 //! | Feature | Default | What it adds |
 //! |---|---|---|
 //! | `tokio` | yes | `TokioRuntime`, for sources that fetch in the background |
-//! | `dnanexus` | no | `Dnanexus`, the token and the API server of a DNAnexus user or job |
+//! | `dnanexus` | no | `Dnanexus`, which finds the token and the API server of a DNAnexus user or job |
 //! | `oauth2` | no | `TokenRequest`, a fetch from an OAuth 2.0 token endpoint |
 //! | `retry` | no | `RetryRejected`, a policy for Tower's `Retry` |
 //! | `reqwest-middleware` | no | [`BearerAuthLayer`] as a `reqwest_middleware::Middleware` |
-//! | `test-util` | no | for tests: the crate reads tokio's clock, which `start_paused` and `advance` govern |
-//! | `tracing` | no | events for fetches, rejections, back-off and refused requests, without secrets |
+//! | `test-util` | no | for tests: the crate reads tokio's clock, which `start_paused` and `advance` control |
+//! | `tracing` | no | [events](#events) without secrets |
 //!
 //! Without default features the crate depends on no runtime and runs on any executor.
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! What users may do with the types: send them, share them, clone them, and not print them.
+//! The traits of the public types: which types can be sent, shared, cloned and debug-printed.
 
 use std::{
     convert::Infallible,
@@ -35,8 +35,8 @@ impl TokenSource for NotClone {
     }
 }
 
-/// A service that stays on its thread, can neither be cloned nor moved once it is called, and
-/// never answers. Only its type is used.
+/// A service that is neither `Send`, `Sync` nor `Clone`, with a future that is not `Unpin` either. The
+/// tests only use these types, and call nothing.
 #[allow(dead_code)]
 struct OfOneThread(PhantomData<Rc<()>>);
 
@@ -99,7 +99,7 @@ assert_impl_all!(BearerAuth<Respond, Dyn>: Service<Request<()>>, Clone, Debug, S
 assert_impl_all!(BearerAuth<Respond, NotClone>: Service<Request<()>>, Clone, Debug);
 assert_not_impl_any!(BearerAuth<OfOneThread, Dyn>: Clone, Send, Sync);
 assert_impl_all!(ResponseFuture<Respond, ()>: Future, Debug, Send, Unpin);
-// What the inner service cannot do, its caller cannot do with it.
+// The future is `Send`, `Sync` and `Unpin` only if the inner service and its future are.
 assert_impl_all!(ResponseFuture<OfOneThread, ()>: Future, Debug);
 assert_not_impl_any!(ResponseFuture<OfOneThread, ()>: Send, Sync, Unpin);
 

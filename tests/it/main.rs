@@ -1,4 +1,4 @@
-//! The crate's promises: a folder for each subject, a file for each promise.
+//! The crate's promises. Each folder is a subject, and each file is a part of it.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -19,7 +19,8 @@ mod layer {
     mod allocations;
     mod attach;
     mod bare;
-    // Reads its cases with the parser that these features bring: no example has to build one for it.
+    // This module reads its cases with `serde_json`, which these features bring. As a dev-dependency,
+    // `serde_json` would be built for every example.
     #[cfg(any(feature = "dnanexus", feature = "oauth2"))]
     mod challenges;
     mod future_size;
@@ -68,7 +69,7 @@ mod oauth2 {
     mod transport;
 }
 
-/// What a token is, and that it neither shows nor stays in memory.
+/// What a token is, that nothing shows a token, and that no token stays in memory.
 mod secrets {
     mod data;
     mod redaction;
@@ -80,7 +81,7 @@ mod secrets {
     mod wiping_oauth2;
 }
 
-/// The layer around HTTP clients, and on executors of any kind.
+/// The layer around HTTP clients, and on different executors.
 mod clients {
     mod errors;
     mod http;

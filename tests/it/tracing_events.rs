@@ -1,4 +1,4 @@
-//! The events of the feature `tracing`: that they are there, and that no secret is in them.
+//! The events of the feature `tracing`: each event is recorded, and no event has a secret.
 
 use std::{convert::Infallible, fmt};
 
@@ -309,7 +309,7 @@ fn a_request_outside_every_origin_tells_why() {
             "{uri}"
         );
     }
-    // Neither name of this machine counts for the other, and only for the other.
+    // The reason is `OtherLoopback` only if the origin is another name of this machine.
     let events = Log::of(|| {
         let layer = BearerAuthLayer::new(StaticToken::new(token("ours")));
         let layer = layer.for_origin("https://api.example.com").unwrap();
@@ -318,14 +318,14 @@ fn a_request_outside_every_origin_tells_why() {
     assert!(events[0].contains("OtherHost"), "{events:?}");
 }
 
-/// A token, a response body and a password, told apart.
+/// A token, a response body and a password. They share no text, so that the test can tell which one leaks.
 const SECRETS: [&str; 3] = [
     "7Fjfp0ZBr1KtDRbnfVdmIw",
     "hunter2-hunter2-hunter2",
     "pa55w0rd-pa55w0rd",
 ];
 
-/// As the error of an HTTP client: its `Debug` shows all it knows, and its `Display` only what happened.
+/// Like the error of an HTTP client: `Debug` shows everything, and `Display` shows only what happened.
 #[derive(Debug)]
 #[expect(dead_code, reason = "for `Debug`")]
 struct Talkative([&'static str; 3]);
@@ -362,7 +362,8 @@ fn panics() {
     time.block_on(source.token()).unwrap_err();
 }
 
-/// Fetches a token, has it rejected by a server that quotes it, and fetches another.
+/// Fetches a token, sends it to a server that rejects it and quotes it in the response, and fetches another
+/// token.
 fn is_rejected() {
     let time = VirtualTime::new();
     let clock = time.clone();
@@ -412,7 +413,7 @@ fn is_refused() {
         format!("api.example.com:{password}"),
     ] {
         let uri = format!("http://{authority}/{token_text}?token={token_text}");
-        // Not all of them are URIs.
+        // Some of these texts are not URIs.
         if let Ok(uri) = uri.parse::<http::Uri>() {
             let mut request = get("/");
             *request.uri_mut() = uri;
@@ -422,7 +423,7 @@ fn is_refused() {
     }
 }
 
-/// Its file is good at first.
+/// Reads a file with a token, and again when the file does not hold a token any more.
 fn reads_a_file() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("token");

@@ -1,4 +1,4 @@
-//! What a user reads of an error, and how a user finds the error of this crate in another.
+//! The texts of errors, and how a user finds the error of this crate within another error.
 
 use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ fn without_token() -> BoxError {
     block_on(service.oneshot(get("https://api.example.com/"))).unwrap_err()
 }
 
-/// An error type of a user, over any cause.
+/// A user's error type, which wraps any error.
 #[derive(Debug)]
 struct Wrapped(BoxError);
 
@@ -65,7 +65,8 @@ fn the_error_of_this_crate_is_found_within_an_io_error() {
     assert_eq!(error.cause::<Error>().unwrap().to_string(), REFUSED);
 }
 
-/// What the standard library makes an error of a shared or boxed error has that error's `source()`.
+/// The standard library implements `Error` for an `Arc` and a `Box` of an error. Their `source()` passes
+/// over the error itself.
 #[test]
 fn the_error_of_this_crate_is_found_within_a_shared_or_boxed_error() {
     let own = || refused().downcast::<Error>().unwrap();
@@ -126,7 +127,7 @@ async fn the_error_of_this_crate_is_found_above_towers_layers() {
     assert_eq!(Error::find(&*error).unwrap().to_string(), REFUSED);
 }
 
-/// A buffer fails with a clone of one error once its service has failed for good.
+/// After its service has failed for good, a buffer fails every request with a clone of the same error.
 #[tokio::test]
 async fn the_error_of_this_crate_is_found_in_what_a_broken_buffer_says() {
     #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! Over real HTTP, on this machine: hyper's server and hyper-util's client.
+//! Requests over real HTTP on this machine, with hyper's server and hyper-util's client.
 
 use std::{
     collections::HashSet,
@@ -31,7 +31,7 @@ use crate::support::{ours, text, token};
 
 type Body = Empty<Bytes>;
 
-/// An API server that wants one of the tokens that it accepts.
+/// An API server that accepts some tokens, and answers 401 otherwise.
 #[derive(Clone)]
 struct Api {
     address: SocketAddr,
@@ -41,9 +41,9 @@ struct Api {
 #[derive(Default)]
 struct State {
     accepted: HashSet<String>,
-    /// The `authorization` and `x-case` of each request, in the order they came in.
+    /// The `authorization` and the `x-case` of each request, in the order in which the requests came.
     seen: Vec<(String, String)>,
-    /// Each request to `/slow` says that it is there, and waits to be let go.
+    /// Each request to `/slow` tells the test that it has arrived, and waits until the test lets it go.
     slow: Vec<(oneshot::Sender<()>, oneshot::Receiver<()>)>,
 }
 
@@ -107,7 +107,8 @@ impl Api {
         assert!(accepted.remove(&format!("Bearer {token}")));
     }
 
-    /// For one request to `/slow`: tells that it is there, and lets it go.
+    /// Expects a request to `/slow`. The receiver tells that the request has arrived, and the sender lets
+    /// it go.
     fn expect_slow(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
         let ((arrived, is_there), (let_go, go)) = (oneshot::channel(), oneshot::channel());
         self.state.lock().unwrap().slow.push((arrived, go));
@@ -131,7 +132,7 @@ fn client() -> Client<hyper_util::client::legacy::connect::HttpConnector, Body> 
     Client::builder(TokioExecutor::new()).build_http()
 }
 
-/// Sends one request through a clone of `stack`.
+/// Sends a request through a clone of `stack`.
 async fn status<S>(stack: &S, request: Request<Body>) -> StatusCode
 where
     S: Service<Request<Body>, Response = Response<Incoming>, Error = BoxError> + Clone,
@@ -294,7 +295,7 @@ async fn a_token_in_plaintext_to_another_machine_does_not_even_cost_a_connection
     let secret = token("ours");
     let api = Api::start(&["ours"]).await;
     let connections = Arc::new(AtomicUsize::new(0));
-    // Takes every host to the one server, as a resolver that lies would.
+    // This connector connects every host to the same server, as a resolver that lies would.
     let (count, address) = (Arc::clone(&connections), api.address);
     let connector = tower::service_fn(move |_: Uri| -> Connecting {
         count.fetch_add(1, Ordering::SeqCst);
@@ -314,7 +315,7 @@ async fn a_token_in_plaintext_to_another_machine_does_not_even_cost_a_connection
     assert_eq!(connections.load(Ordering::SeqCst), 0);
     assert!(api.seen().is_empty());
 
-    // The connector does connect for those who insist.
+    // With `danger_allow_plaintext`, the connector does connect.
     let stack = ServiceBuilder::new()
         .layer(layer.danger_allow_plaintext())
         .service(client);

@@ -1,4 +1,4 @@
-//! Over HTTP/2, where many requests share a connection and header fields are kept in a table.
+//! Requests over HTTP/2, where many requests share a connection, and a table keeps header fields.
 
 use std::{
     convert::Infallible,
@@ -26,7 +26,7 @@ use crate::support::token;
 
 type Body = Empty<Bytes>;
 
-/// A server that takes one token, and counts its connections.
+/// A server that accepts a single token, and counts its connections.
 #[derive(Clone)]
 struct Api {
     address: SocketAddr,
@@ -39,7 +39,7 @@ struct State {
     connections: usize,
     /// The version and the token of each request.
     seen: Vec<(Version, String)>,
-    /// Each request to `/slow` says that it is there, and waits to be let go.
+    /// Each request to `/slow` tells the test that it has arrived, and waits until the test lets it go.
     slow: Vec<(oneshot::Sender<()>, oneshot::Receiver<()>)>,
 }
 
@@ -96,7 +96,8 @@ impl Api {
         self.state.lock().unwrap().accepted = token;
     }
 
-    /// For one request to `/slow`: tells that it is there, and lets it go.
+    /// Expects a request to `/slow`. The receiver tells that the request has arrived, and the sender lets
+    /// it go.
     fn expect_slow(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
         let ((arrived, is_there), (let_go, go)) = (oneshot::channel(), oneshot::channel());
         self.state.lock().unwrap().slow.push((arrived, go));
@@ -120,14 +121,14 @@ fn get(uri: &str) -> Request<Body> {
     Request::get(uri).body(Body::new()).unwrap()
 }
 
-/// Speaks HTTP/2 from the first byte on, as gRPC clients do ("prior knowledge").
+/// A client that speaks HTTP/2 from the first byte on, as gRPC clients do ("prior knowledge").
 fn client() -> Client<HttpConnector, Body> {
     Client::builder(TokioExecutor::new())
         .http2_only(true)
         .build_http()
 }
 
-/// Sends one request through a clone of `stack`.
+/// Sends a request through a clone of `stack`.
 async fn status<S>(stack: &S, request: Request<Body>) -> StatusCode
 where
     S: Service<Request<Body>, Response = Response<Incoming>, Error = BoxError> + Clone,
@@ -181,7 +182,7 @@ async fn a_401_marks_the_token_of_its_own_stream() {
     assert_eq!(api.connections(), 1);
 }
 
-/// One connection of hyper's own, which is neither a service nor `Clone`.
+/// A service of a connection of hyper. The connection itself is neither a service nor `Clone`.
 struct Http1(http1::SendRequest<Body>);
 
 impl Service<Request<Body>> for Http1 {
@@ -209,7 +210,7 @@ async fn a_bare_connection_of_hyper_takes_the_layer_under_a_buffer() {
         .buffer(8)
         .service(Http1(sender));
     for _ in 0..3 {
-        // Who opened the connection knows where it goes; the URI does not say.
+        // The URI names no host: the caller opened the connection, and knows the host.
         assert_eq!(status(&stack, get("/v1")).await, StatusCode::OK);
     }
     let expected = (Version::HTTP_11, "Bearer ours".to_owned());
@@ -233,17 +234,17 @@ async fn a_bare_http2_connection_of_hyper_takes_the_layer_as_it_is() {
     assert_eq!(api.seen(), vec![expected; 3]);
 }
 
-/// How a field is written in HPACK (RFC 7541 section 6). A name or field is an index of the table,
-/// where what is above 61 was added by this connection.
+/// The form of a header field in HPACK (RFC 7541 §6). The numbers are indexes of the table. The fields
+/// above 61 were added on this connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Field {
-    /// The name, too, is in the table.
+    /// The name and the value are in the table.
     Indexed(usize),
-    /// Goes into the table.
+    /// The field is added to the table.
     Added(Option<usize>),
-    /// Stays out of the table. A proxy may put it into that of its own next connection.
+    /// The field is not added to the table. A proxy may add it to the table of its own connection.
     NotAdded(Option<usize>),
-    /// Must stay out of every table on its way.
+    /// The field must not be added to any table on the way.
     NeverIndexed(Option<usize>),
 }
 
@@ -257,7 +258,7 @@ fn fields(mut block: &[u8]) -> Vec<Field> {
             }
             1 => (Field::Added, 6),
             2 => {
-                // The table gets another size.
+                // This entry changes the size of the table.
                 integer(&mut block, 5);
                 continue;
             }
@@ -274,7 +275,7 @@ fn fields(mut block: &[u8]) -> Vec<Field> {
     fields
 }
 
-/// RFC 7541 section 5.1.
+/// Reads an integer (RFC 7541 §5.1).
 fn integer(block: &mut &[u8], prefix: u32) -> usize {
     let mut next = || {
         let (first, rest) = block.split_first().unwrap();
@@ -295,13 +296,13 @@ fn integer(block: &mut &[u8], prefix: u32) -> usize {
     value
 }
 
-/// RFC 7541 section 5.2.
+/// Skips a string (RFC 7541 §5.2).
 fn skip_text(block: &mut &[u8]) {
     let length = integer(block, 7);
     *block = &block[length..];
 }
 
-/// Answers each request with 204, and gives their header blocks.
+/// Answers each request with 204. Returns the header blocks of the requests.
 fn serve_http2(mut stream: StdStream, requests: usize) -> Vec<Vec<u8>> {
     const SETTINGS: u8 = 4;
     const HEADERS: u8 = 1;
@@ -315,7 +316,7 @@ fn serve_http2(mut stream: StdStream, requests: usize) -> Vec<Vec<u8>> {
         .unwrap();
     let mut blocks = Vec::new();
     while blocks.len() < requests {
-        // RFC 9113 section 4.1: length, type, flags, stream.
+        // The head of a frame has the length, the type, the flags and the stream (RFC 9113 §4.1).
         let mut head = [0; 9];
         stream.read_exact(&mut head).unwrap();
         let [high, middle, low, kind, flags, id @ ..] = head;
@@ -329,7 +330,7 @@ fn serve_http2(mut stream: StdStream, requests: usize) -> Vec<Vec<u8>> {
         if kind == HEADERS {
             assert_eq!(flags, END_STREAM_AND_HEADERS, "no padding and no priority");
             blocks.push(payload);
-            // `:status: 204` is field 9 of the table.
+            // `:status: 204` has the index 9 in the table.
             let [a, b, c, d] = id;
             let head = [0, 0, 1, HEADERS, END_STREAM_AND_HEADERS, a, b, c, d, 0x89];
             stream.write_all(&head).unwrap();
@@ -354,7 +355,7 @@ async fn the_token_stays_out_of_every_header_table() {
             .service(client());
         for _ in 0..REQUESTS {
             let mut request = get(&uri);
-            // Goes into the table with the first request, as the token would.
+            // The first request adds this field to the table. It would add the token as well.
             let public = "some other value".parse().unwrap();
             request.headers_mut().insert("x-public", public);
             assert_eq!(status(&stack, request).await, StatusCode::NO_CONTENT);

@@ -1,4 +1,4 @@
-//! The core needs no runtime: it runs wherever futures are polled.
+//! The layer needs no runtime: its futures run on any executor.
 
 use std::{future::ready, thread};
 

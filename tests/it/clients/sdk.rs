@@ -1,4 +1,4 @@
-//! A client library can hold a stack without a type parameter, as `examples/sdk.rs` does.
+//! A client library can hold a stack without a type parameter, as the example `sdk` does.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -19,7 +19,7 @@ const URI: &str = "https://api.example.com/";
 
 type Stack = BoxCloneSyncService<Req, Res, BoxError>;
 
-/// What such a library gives to its users.
+/// The type that such a library gives to its users.
 #[derive(Clone, Debug)]
 struct Sdk {
     stack: Stack,
@@ -38,7 +38,7 @@ impl Sdk {
         send(&mut stack, get(URI))
     }
 
-    /// Which a user may spawn.
+    /// A request that a user may spawn.
     fn later(&self) -> BoxFuture<'static, Result<Res, BoxError>> {
         self.stack.clone().oneshot(get(URI)).boxed()
     }

@@ -1,9 +1,9 @@
-//! Every way to spawn a request that compiles with Tower's `Timeout` in the layer's place compiles with
-//! the layer and an `Arc<dyn TokenSource>`. Each way is a function, compiled for both.
+//! If a way to spawn a request compiles with Tower's `Timeout` in the layer's place, it compiles with the
+//! layer and an `Arc<dyn TokenSource>`. Each way is a function, which is compiled for both.
 //!
-//! rustc forgets lifetimes within an `async` block before it asks whether the block is `Send`
-//! (rust-lang/rust#110338). A bound of `'static` on the source would then fail, wherever a block holds
-//! the service across an `await`.
+//! rustc forgets lifetimes within an `async` block before it checks whether the block is `Send`
+//! (rust-lang/rust#110338). If the service had a bound of `'static` on the source, this check would fail
+//! for each block that holds the service across an `await`.
 
 use std::{future::ready, sync::Arc, time::Duration};
 
@@ -54,8 +54,8 @@ async fn call_by_reference<S: Service<Req>>(service: &mut S) -> Result<S::Respon
     service.ready().await?.call(get()).await
 }
 
-/// `$wrap` around the inner service `$inner`, in each of these ways. `$error` is what is known of the
-/// inner service's error.
+/// Defines a function for each way. It spawns a request to `$wrap` around the inner service `$inner`.
+/// `$error` is a bound on the error of the inner service.
 macro_rules! ways {
     ($module:ident, $wrap:ident, $($error:tt)*) => {
         mod $module {
@@ -265,8 +265,9 @@ async fn every_way_to_spawn_a_generic_stack_under_timeout_is_one_under_this_laye
     ours_with_a_box_error::all(&server);
 }
 
-/// If the inner service is known and its error is a `BoxError`, an `async` block that holds the future
-/// across an `await` is not known to be `Send`, under `Timeout` as under this layer. Boxed, it is.
+/// If the inner service is a concrete type with the error `BoxError`, rustc does not accept some `async`
+/// blocks that hold the future across an `await` as `Send`, under `Timeout` and under this layer alike.
+/// With a boxed future, rustc accepts the block.
 macro_rules! around_a_box_error {
     ($name:ident, $wrap:ident) => {
         async fn $name(server: Server) {

@@ -1,4 +1,4 @@
-//! Which responses show that a server accepts a token after all, and so take its mark off.
+//! Responses that take the mark off a rejected token, since they show that the server accepts the token.
 
 use std::{future::ready, sync::Arc};
 
@@ -29,7 +29,7 @@ fn code(code: u16) -> Res {
     status(StatusCode::from_u16(code).unwrap())
 }
 
-/// Whether a response takes the mark off the token that was sent, by a layer with these settings.
+/// Whether `response` takes the mark off the token of its request, in a layer with these settings.
 fn accepts(settings: impl Fn(AnyLayer) -> AnyLayer, response: &Res) -> bool {
     let [at_once, waited_for] = [true, false].map(|at_once| {
         let ours = rejected("ours");
@@ -77,7 +77,7 @@ fn grpc(code: u16, grpc_status: Option<&'static str>) -> Res {
     response
 }
 
-/// The status of most calls comes in trailers, which pass the layer unseen.
+/// The status of most calls comes in trailers, which the layer does not see.
 #[test]
 fn over_grpc_only_a_status_of_0_in_the_headers_takes_the_mark_off() {
     for (response, expected) in [
@@ -170,7 +170,7 @@ fn an_error_of_the_inner_service_takes_no_mark_off() {
     assert!(ours.is_rejected());
 }
 
-/// The settings hold for a rejected token as for any other.
+/// The settings of the layer also apply to a token that was rejected before.
 #[test]
 fn a_request_with_a_rejected_token_is_retried_as_any_other() {
     let old = rejected("old");
@@ -206,7 +206,7 @@ fn a_success_with_a_rejected_token_is_no_reason_to_ask_for_another() {
     assert!(response.extensions().get::<TokenReplaced>().is_none());
 }
 
-/// What such a request needs besides is in a box, so that no other request pays for it.
+/// Only such a request needs response rules of its own, so they are on the heap.
 #[test]
 fn a_request_with_a_rejected_token_allocates_once_more() {
     let ours = token("ours");

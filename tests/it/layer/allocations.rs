@@ -1,4 +1,4 @@
-//! What a request costs: nothing on the heap when its token is at hand.
+//! The heap allocations of a request. A request whose token is at hand has none.
 
 use std::{
     convert::Infallible,
@@ -28,7 +28,7 @@ fn token() -> BearerToken {
     BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw").unwrap()
 }
 
-/// With eight headers, and room for one more.
+/// A request with eight headers, and room for one more.
 fn request(uri: &str) -> Request<()> {
     let mut request = Request::get(uri).body(()).unwrap();
     for index in 0..8 {
@@ -41,7 +41,7 @@ fn request(uri: &str) -> Request<()> {
     request
 }
 
-/// Counts what a second request costs: the first may fill a cache.
+/// Counts the allocations of a second request. The first request may fill a cache.
 fn count<T: TokenSource + 'static>(layer: &BearerAuthLayer<T>, uri: &str) -> usize {
     let mut service = layer.layer(Respond);
     let mut send = |request| {
@@ -59,7 +59,7 @@ fn assert_none<T: TokenSource + 'static>(name: &str, source: T) {
     let layer = BearerAuthLayer::new(source);
     let scoped = layer.clone().for_origin("https://api.example.com").unwrap();
     let scoped = scoped.for_origin("http://127.0.0.1:8080").unwrap();
-    // Made at run time, it is not a static name.
+    // A name from a `String` is not a static name.
     let own_name = HeaderName::try_from(String::from("x-api-token")).unwrap();
     for uri in [
         "https://api.example.com/v1",
@@ -125,7 +125,7 @@ fn a_request_whose_token_is_from_the_environment_allocates_nothing() {
     );
 }
 
-/// The one is the source's, for its future, the other the service's, for the request.
+/// The source allocates its future, and the service allocates the state of the request.
 #[test]
 fn a_request_that_has_to_wait_allocates_twice() {
     let token = token();
@@ -134,8 +134,8 @@ fn a_request_that_has_to_wait_allocates_twice() {
     assert_eq!(count(&layer, "https://api.example.com/"), 2);
 }
 
-/// Once in a second of real time, one request pays for a look at the clock on the wall. So of many
-/// in a row, at least one does not.
+/// About once in a second of real time, a request allocates because it has to read the wall clock. So of
+/// many requests in a row, at least one allocates nothing.
 #[cfg(feature = "tokio")]
 #[test]
 fn a_request_on_the_coarse_clock_allocates_nothing() {
@@ -146,7 +146,7 @@ fn a_request_on_the_coarse_clock_allocates_nothing() {
     assert_eq!(counts.min(), Some(0));
 }
 
-/// Counts its clones.
+/// A service that counts its clones.
 struct Counted(Arc<AtomicUsize>);
 
 impl Clone for Counted {
@@ -183,7 +183,7 @@ fn the_inner_service_is_cloned_only_for_a_request_that_has_to_wait() {
     assert_eq!(clones.load(Ordering::SeqCst), 0);
     let mut waiting = service.call(request("https://api.example.com/"));
     assert!(poll(&mut waiting).is_pending());
-    // A clone for the request and a clone for the next, so that neither holds what was reserved.
+    // One clone is for this request, the other for the next request. Neither clone holds a reservation.
     assert_eq!(clones.load(Ordering::SeqCst), 2);
     source.rotate(token());
     assert!(poll(&mut waiting).is_ready());

@@ -1,4 +1,4 @@
-//! What the layer does to a request that gets a token, and what it leaves alone.
+//! What the layer changes in a request that gets a token, and what it leaves alone.
 
 use std::{
     error::Error as _,
@@ -154,7 +154,7 @@ fn the_header_is_marked_sensitive_whether_or_not_the_token_was_waited_for() {
     assert_eq!(server.authorizations(), ["Bearer ours", "Bearer ours"]);
     for request in server.seen() {
         assert!(request.headers()[AUTHORIZATION].is_sensitive());
-        // What a log of the request shows.
+        // `Debug` is what a log of the request shows.
         assert!(!format!("{request:?}").contains("ours"));
     }
 }
@@ -196,7 +196,7 @@ fn nothing_else_of_the_request_changes() {
     assert!(sent.extensions().is_empty(), "nothing is added");
 }
 
-/// A source of one's own: a new token each time, every second one later.
+/// A source of a user. Each call gives a new token. Every second token has to be waited for.
 #[derive(Default)]
 struct Numbered(AtomicUsize);
 
@@ -255,7 +255,7 @@ fn a_source_without_a_token_stops_the_request() {
     }
 }
 
-/// An error with an identity.
+/// An error that the test can tell from an equal error.
 #[derive(Clone, Debug)]
 struct OwnError(Arc<()>);
 
@@ -267,7 +267,7 @@ impl fmt::Display for OwnError {
 
 impl std::error::Error for OwnError {}
 
-/// Fails with the error given, of whatever type.
+/// A service that fails with `error`, of any type.
 #[derive(Clone)]
 struct Failing<E> {
     ready: Poll<Result<(), E>>,
@@ -303,7 +303,7 @@ fn the_inner_services_error_passes_through_untouched() {
     let from_call = send(&mut service, get(URI)).unwrap_err();
     assert!(is_the_same(&from_call), "{from_call:?}");
 
-    // One that is boxed already is not boxed again.
+    // An error that is already boxed is not boxed again.
     let boxed = error.clone();
     let boxing = tower::service_fn(move |_: Req| {
         let boxed = boxed.clone();
@@ -327,7 +327,7 @@ fn the_inner_services_error_passes_through_untouched() {
 #[test]
 fn the_service_is_ready_when_the_inner_service_is() {
     let error = OwnError(Arc::default());
-    // Not even a token that is not there makes it wait.
+    // The source has no token yet. Still, the service does not wait in `poll_ready`.
     let layer = BearerAuthLayer::new(RotatingToken::empty());
     let cx = &mut Context::from_waker(Waker::noop());
     let ready_when = |ready| {
@@ -345,7 +345,7 @@ fn the_service_is_ready_when_the_inner_service_is() {
 fn clones_of_a_layer_and_of_its_services_share_the_source() {
     let source = Counting::new(fixed("ours"));
     let server = Server::ok();
-    // A layer does not ask its source to be `Clone`.
+    // The source need not be `Clone`.
     let layer = BearerAuthLayer::new(Box::new(source.clone()) as Box<dyn TokenSource>);
     let mut first = layer.clone().layer(server.clone());
     let mut second = first.clone();
@@ -465,7 +465,7 @@ fn a_static_token_is_sent_until_its_expiry_even_if_it_was_rejected() {
     assert_eq!(server.authorizations(), [text(&token)]);
 }
 
-/// A request with as many headers as a map holds, of which `own` may be one.
+/// A request with as many headers as a map holds. `own` is one of the headers, if there is an `own`.
 fn full(own: Option<&HeaderName>) -> Req {
     let mut request = get(URI);
     let headers = request.headers_mut();

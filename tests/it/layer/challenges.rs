@@ -1,4 +1,4 @@
-//! The challenges of real servers, and what they say about a token. The cases are data.
+//! The challenges of real servers, and whether they reject the token. The cases are in files.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -11,14 +11,14 @@ use crate::support::{AnyLayer, Res, allocator::allocations_in, marks};
 
 type Settings = fn(AnyLayer) -> AnyLayer;
 
-/// A line for each case.
+/// Each line is a case.
 const FILES: [&str; 2] = [
     include_str!("cases/challenges.jsonl"),
     include_str!("cases/servers.jsonl"),
 ];
 
 struct Case {
-    /// As it is in the file.
+    /// The line of the file.
     line: &'static str,
     kind: String,
     status: u16,
@@ -98,7 +98,7 @@ fn a_proxy_is_read_by_the_same_rule_on_its_own_status_and_header() {
         let response = case.response(&PROXY_AUTHENTICATE, status);
         let marked = marks(|layer| layer.header_name(PROXY_AUTHORIZATION), &response);
         assert_eq!(marked, case.rejects_token, "{}", case.line);
-        // It says nothing about a token for the origin server.
+        // A proxy's challenge says nothing about a token for the origin server.
         let response = case.response(&PROXY_AUTHENTICATE, case.status);
         let marked = marks(|layer| layer.header_name(AUTHORIZATION), &response);
         assert_eq!(marked, case.status == 401, "{}", case.line);

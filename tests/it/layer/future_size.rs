@@ -1,4 +1,4 @@
-//! What the layer adds to the future of a request, which callers copy, box and await.
+//! How much larger the layer makes the future of a request. Callers move, box and await this future.
 
 use std::{
     convert::Infallible,
@@ -14,7 +14,7 @@ use tower_bearer::ResponseFuture;
 
 const LIMIT: usize = 32;
 
-/// A service whose future is `LENGTH` items of `T`.
+/// A service with a future of `LENGTH` items of `T`.
 #[derive(Clone)]
 struct Inner<T, const LENGTH: usize>([T; LENGTH]);
 
@@ -42,7 +42,7 @@ impl<B, T: Clone, const LENGTH: usize> Service<Request<B>> for Inner<T, LENGTH> 
     }
 }
 
-/// The size of the inner future, and of ours around it.
+/// The size of the inner future, and the size of the `ResponseFuture` around it.
 fn sizes<T: Clone, B, const LENGTH: usize>() -> (usize, usize) {
     (
         size_of::<InnerFuture<T, LENGTH>>(),

@@ -1,4 +1,4 @@
-//! Which gRPC responses mark a token, where the layer is told to look. All of them are HTTP 200.
+//! Which gRPC responses mark a token, with `grpc_status`. A gRPC response has the HTTP status 200.
 
 use std::{convert::Infallible, future::ready};
 
@@ -15,7 +15,8 @@ use crate::support::{
 
 const URI: &str = "https://api.example.com/grpc.health.v1.Health/Check";
 
-/// What a gRPC server sends that refuses a call at once: trailers for headers, and no body.
+/// The response of a gRPC server that rejects a call at once: the trailers are in the headers, without a
+/// body.
 fn trailers_only(content_type: &str, grpc_status: &str) -> Res {
     Response::builder()
         .header(CONTENT_TYPE, content_type)
@@ -81,7 +82,8 @@ fn a_grpc_response_is_one_with_http_200() {
         let mut response = unauthenticated();
         *response.status_mut() = StatusCode::from_u16(code).unwrap();
         let marked = marks(BearerAuthLayer::grpc_status, &response);
-        // One of an HTTP proxy or gateway, which the setting leaves as it is.
+        // Any other HTTP status comes from a proxy or a gateway. The setting does not change how it is
+        // read.
         assert_eq!(marked, code == 401, "{code}");
     }
 }
@@ -148,7 +150,7 @@ fn the_source_gives_another_token_after_a_refusal_over_grpc() {
 
 #[test]
 fn the_look_at_the_grpc_status_allocates_nothing() {
-    // A rejection keeps what the server said, in one allocation.
+    // A rejected token keeps what the server said, in a single allocation.
     for (code, allocations) in [("0", 0), ("16", 1)] {
         let mut response = Some(trailers_only("application/grpc", code));
         let server = service_fn(move |_: Req| ready(Ok::<_, Infallible>(response.take().unwrap())));

@@ -8,12 +8,12 @@ use crate::support::{Counting, Server, get, ours, send, token};
 
 use self::Outcome::{Carried, Passed, Refused};
 
-/// What became of a request.
+/// What happened to a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Outcome {
     /// It went out with the token.
     Carried,
-    /// It went out as it was.
+    /// It went out unchanged.
     Passed,
     /// It did not go out.
     Refused,
@@ -25,7 +25,7 @@ fn layer() -> Layered {
     BearerAuthLayer::new(Counting::new(StaticToken::new(token("ours"))))
 }
 
-/// Sends a request to `uri`, and checks that the source is asked only for one that carries a token.
+/// Sends a request to `uri`. Checks that the layer asks the source only if the request carries a token.
 fn outcome(settings: impl FnOnce(Layered) -> Layered, uri: &str) -> Outcome {
     let source = Counting::new(StaticToken::new(token("ours")));
     let layer = settings(BearerAuthLayer::new(source.clone()));
@@ -54,11 +54,11 @@ fn outcome(settings: impl FnOnce(Layered) -> Layered, uri: &str) -> Outcome {
     outcome
 }
 
-/// Targets of the default settings.
+/// Targets, and what happens to a request under the default settings.
 const TARGETS: &[(&str, Outcome)] = &[
     ("https://api.example.com/", Carried),
     ("HTTPS://api.example.com/", Carried),
-    // Many clients send this in plaintext.
+    // Many clients send `wss` in plaintext.
     ("wss://api.example.com/", Refused),
     // A Unix socket, as hyperlocal writes it.
     ("unix://2f7661722f73:0/info", Carried),
@@ -68,10 +68,10 @@ const TARGETS: &[(&str, Outcome)] = &[
     ("http://api.example.com:443/", Refused),
     ("ws://api.example.com/", Refused),
     ("http://10.0.0.1/", Refused),
-    // Not known to be encrypted.
+    // Schemes that are not known to be encrypted.
     ("ftp://api.example.com/", Refused),
     ("httpss://api.example.com/", Refused),
-    // Plaintext that does not.
+    // Plaintext that stays on the machine.
     ("http://127.0.0.1/", Carried),
     ("http://127.0.0.1:8080/", Carried),
     ("http://127.9.9.9/", Carried),
@@ -86,7 +86,7 @@ const TARGETS: &[(&str, Outcome)] = &[
     ("ws://localhost/", Carried),
     ("ftp://localhost/", Carried),
     ("http://user:password@localhost:8080/", Carried),
-    // Addresses that are nearly loopback ones.
+    // Addresses that look like loopback addresses.
     ("http://0.0.0.0/", Refused),
     ("http://126.255.255.255/", Refused),
     ("http://128.0.0.1/", Refused),
@@ -96,30 +96,30 @@ const TARGETS: &[(&str, Outcome)] = &[
     ("http://[fe80::1%25lo]/", Refused),
     ("http://[::1]evil.com/", Refused),
     ("http://[::1]evil.com:80/", Refused),
-    // What one resolver takes for 127.0.0.1 and another does not.
+    // Hosts that only some resolvers take for 127.0.0.1.
     ("http://127.1/", Refused),
     ("http://2130706433/", Refused),
     ("http://0x7f.0.0.1/", Refused),
     ("http://0177.0.0.1/", Refused),
     ("http://127.0.0.1./", Refused),
-    // Names that are nearly `localhost`. The one with the dot is it, to some resolvers only.
+    // Names that look like `localhost`. Only some resolvers take `localhost.` for `localhost`.
     ("http://localhost./", Refused),
     ("http://sub.localhost/", Refused),
     ("http://localhost.evil.com/", Refused),
     ("http://evil-localhost/", Refused),
     ("http://127.0.0.1.evil.com/", Refused),
     ("http://xn--localhost/", Refused),
-    // The host is what follows the last `@`.
+    // The host begins after the last `@`.
     ("http://localhost@evil.com/", Refused),
     ("http://localhost:80@evil.com/", Refused),
     ("http://127.0.0.1:80@evil.com/", Refused),
     ("http://[::1]@evil.com/", Refused),
     ("http://evil.com/@localhost", Refused),
     ("http://evil.com?@localhost", Refused),
-    // A connection that the caller chose: HTTP/1 paths, `OPTIONS *`.
+    // No host, as on a connection that the caller chose: HTTP/1 paths, `OPTIONS *`.
     ("/v1/users", Carried),
     ("*", Carried),
-    // A `CONNECT`, which clients send to that very host.
+    // The target of a `CONNECT`. A client may send such a request to that very host.
     ("api.example.com:80", Refused),
     ("localhost:80", Carried),
 ];
@@ -158,11 +158,11 @@ fn a_refusal_names_the_scheme_and_the_host_and_no_password() {
 
 const API: &str = "https://api.example.com";
 
-/// An origin, a target, and what becomes of a request to it.
+/// An origin, a target, and what happens to a request to the target.
 const IN_AND_OUT: &[(&str, &str, Outcome)] = &[
     (API, "https://api.example.com/", Carried),
     (API, "https://api.example.com/v1?a=b", Carried),
-    // A default port is the same, named or not.
+    // A default port may be left out.
     (API, "https://api.example.com:443/", Carried),
     (API, "https://api.example.com:/", Carried),
     (API, "https://api.example.com:0443/", Carried),
@@ -189,7 +189,7 @@ const IN_AND_OUT: &[(&str, &str, Outcome)] = &[
     ("http://localhost", "http://localhost:80/", Carried),
     ("http://localhost:80", "http://localhost/", Carried),
     ("ws://localhost", "ws://localhost:80/", Carried),
-    // Case does not matter.
+    // Upper and lower case are the same.
     (API, "HTTPS://API.EXAMPLE.COM/", Carried),
     (
         "HTTPS://API.Example.COM/",
@@ -214,13 +214,13 @@ const IN_AND_OUT: &[(&str, &str, Outcome)] = &[
         "https://api.example.com/",
         Passed,
     ),
-    // 65979 is 443 and one turn of a 16 bit number.
+    // 65979 is 443 + 65536: it must not wrap around in 16 bits.
     (API, "https://api.example.com:65979/", Passed),
     (API, "https://api.example.com:44x/", Passed),
     (API, "https://api.example.com:+443/", Passed),
     (API, "https://api.example.com:-443/", Passed),
     (API, "https://api.example.com:4430/", Passed),
-    // Another scheme, even with the same port, and even if it would be refused elsewhere.
+    // Another scheme, even with the same port. Without the origin, some of these requests would be refused.
     (API, "http://api.example.com/", Passed),
     (API, "http://api.example.com:443/", Passed),
     (API, "wss://api.example.com/", Passed),
@@ -238,12 +238,12 @@ const IN_AND_OUT: &[(&str, &str, Outcome)] = &[
     (API, "https://evil-api.example.com/", Passed),
     (API, "https://evil.com/https://api.example.com/", Passed),
     (API, "https://evil.com/?https://api.example.com", Passed),
-    // The host is what follows the last `@`.
+    // The host begins after the last `@`.
     (API, "https://api.example.com@evil.com/", Passed),
     (API, "https://api.example.com:443@evil.com/", Passed),
     (API, "https://evil.com@api.example.com/", Carried),
     (API, "https://evil.com:80@api.example.com:443/", Carried),
-    // Addresses.
+    // IP addresses.
     ("https://[2001:db8::1]", "https://[2001:DB8::1]/", Carried),
     (
         "https://[2001:db8::1]",
@@ -273,11 +273,11 @@ const IN_AND_OUT: &[(&str, &str, Outcome)] = &[
     ),
     ("https://192.0.2.1", "https://192.0.2.1/", Carried),
     ("https://192.0.2.1", "https://192.0.2.10/", Passed),
-    // Nothing to compare.
+    // URIs without a scheme or a host.
     (API, "/v1", Passed),
     (API, "*", Passed),
     (API, "api.example.com:443", Passed),
-    // In its origin, a token is still not sent in plaintext.
+    // A plaintext origin alone does not allow plaintext.
     ("http://api.example.com", "http://api.example.com/", Refused),
     ("ws://api.example.com", "ws://api.example.com/", Refused),
 ];
@@ -324,7 +324,7 @@ fn a_token_may_have_several_origins() {
         ("https://api.example.com/", Carried),
         ("https://[::1]:8443/", Carried),
         ("wss://push.example.com/", Carried),
-        // No mixture of two.
+        // The scheme of one origin with the host of another is not an origin.
         ("https://push.example.com/", Passed),
         ("https://api.example.com:8443/", Passed),
         ("wss://api.example.com/", Passed),
@@ -395,13 +395,13 @@ fn a_text_that_is_no_origin_is_an_error_that_says_why() {
         };
         let message = error.to_string();
         assert!(message.contains(reason), "{text:?}: {message}");
-        // What an origin looks like, and not what may hold a password.
+        // The message shows an example of an origin. It does not show the text, which may hold a password.
         assert!(
             message.contains("https://api.example.com: "),
             "{text:?}: {message}"
         );
         assert!(!message.contains("password"), "{text:?}: {message}");
-        // What `main` prints.
+        // `main` prints the `Debug` of an error.
         assert_eq!(
             format!("{error:?}"),
             format!("InvalidOrigin(\"{message}\")")

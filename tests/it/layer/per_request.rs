@@ -1,4 +1,5 @@
-//! What a request may say for itself: its own token, no token, or none if there is none.
+//! A request with its own token, a request without a token, and a request that goes out without a token
+//! because the source is absent.
 
 use std::sync::{Arc, OnceLock};
 
@@ -121,7 +122,7 @@ fn the_extension_wins_over_keep_existing_and_anonymous_if_absent() {
     let error = send(&mut service, with(UseToken::new(absent()))).unwrap_err();
     assert_eq!(ours(&error).kind(), ErrorKind::NoToken);
 
-    // Also if the tenant's source has to wait before it says so.
+    // The same holds if the tenant's source has to wait before it fails.
     let source = Manual::default();
     let request = with(UseToken::new(source.clone()));
     let mut request = Task::new(service.clone().oneshot(request));
@@ -309,7 +310,7 @@ fn a_fetch_goes_through_the_layers_own_client_if_it_asks_for_no_token() {
     }
 }
 
-/// One request holds the only place at the server; the second waits for the place with its token.
+/// A request holds the only permit. Meanwhile another request has its token, and waits for the permit.
 #[test]
 fn a_tenants_token_that_is_rejected_while_its_request_waits_for_the_server_is_asked_for_anew() {
     let (server, held) = Server::held();
@@ -318,7 +319,8 @@ fn a_tenants_token_that_is_rejected_while_its_request_waits_for_the_server_is_as
     let mut first = Task::waiting(service.clone().oneshot(get(URL)));
     let tenant = RotatingToken::empty();
     let request = with(UseToken::new(tenant.clone()));
-    // Ready in its turn, so that it waits for its token before it waits for the server.
+    // The permit is free for a moment, so that the second request first waits for its token and then for
+    // the permit.
     held.answer(Ok(Res::default()));
     first.finish().unwrap();
     let mut second = Task::waiting(service.clone().oneshot(request));

@@ -74,7 +74,7 @@ fn the_rule_sees_what_a_service_below_has_put_into_the_extensions() {
     }
 }
 
-/// As of an identity-aware proxy, which takes `Proxy-Authorization` and says 401.
+/// An identity-aware proxy takes `Proxy-Authorization`, and says 401.
 #[test]
 fn a_proxy_that_says_401_can_reject_its_token() {
     for (answer, expected) in [(401, true), (407, false)] {

@@ -1,4 +1,4 @@
-//! Which responses mark a token as rejected, and which token they mark.
+//! Which responses mark a token as rejected, and which token a response marks.
 
 use std::sync::{
     Arc,
@@ -22,7 +22,7 @@ fn unauthorized() -> Res {
     status(StatusCode::UNAUTHORIZED)
 }
 
-/// Whether a response marks the token that was sent under `header`.
+/// Whether `response` marks the token that was sent under `header`.
 fn marks(header: &HeaderName, response: &Res) -> bool {
     support::marks(|layer| layer.header_name(header.clone()), response)
 }
@@ -37,9 +37,9 @@ fn challenge(code: u16, name: &HeaderName, values: &[&[u8]]) -> Res {
     response
 }
 
-/// One header field for each value, and whether together they mark the token.
+/// The values of the header fields of a response, and whether the response marks the token.
 const CHALLENGES: &[(&[&[u8]], bool)] = &[
-    // Nothing that blames anything else.
+    // No error blames something else.
     (&[], true),
     (&[b""], true),
     (&[b"Bearer"], true),
@@ -49,7 +49,7 @@ const CHALLENGES: &[(&[&[u8]], bool)] = &[
         &[br#"Bearer realm="api", error="invalid_token", error_description="expired""#],
         true,
     ),
-    // RFC 6750 section 3.1, and an extension (RFC 9470 section 3).
+    // An error blames something else (RFC 6750 §3.1, RFC 9470 §3).
     (
         &[br#"Bearer error="insufficient_scope", scope="read write""#],
         false,
@@ -59,13 +59,14 @@ const CHALLENGES: &[(&[&[u8]], bool)] = &[
         &[br#"Bearer error="insufficient_user_authentication", acr_values="x""#],
         false,
     ),
-    // Names in any case, values quoted or not, white space around the equals sign.
+    // Names are in any case, values are quoted or not, and whitespace surrounds the equals sign.
     (&[br#"bearer ERROR="insufficient_scope""#], false),
     (&[b"BEARER Error=insufficient_scope"], false),
     (&[b"bEARER error=invalid_token"], true),
     (&[br#"Bearer error = "insufficient_scope""#], false),
     (&[br#"Bearer error="insufficient\_scope""#], false),
-    // RFC 9110 section 11.3 has one space or more. What is at the end is not of the value.
+    // One or more spaces follow the scheme (RFC 9110 §11.3). Whitespace at the end is not part of the
+    // value.
     (&[br#"Bearer  error="insufficient_scope""#], false),
     (
         &[br#"Basic realm="api",  Bearer   error="insufficient_scope""#],
@@ -75,7 +76,7 @@ const CHALLENGES: &[(&[&[u8]], bool)] = &[
     (&[b"Bearer error=insufficient_scope \t "], false),
     (&[br#"Bearer  error="invalid_token" "#], true),
     (&[br#"Bearer error="invalid\_token""#], true),
-    // A description is for people.
+    // A description is for people, and does not count.
     (
         &[br#"Bearer error="insufficient_scope", error_description="no invalid_token""#],
         false,
@@ -88,7 +89,7 @@ const CHALLENGES: &[(&[&[u8]], bool)] = &[
         &[br#"Bearer error_description="a, \"b\", error=c", error="insufficient_scope""#],
         false,
     ),
-    // A quote that is escaped does not end a text (RFC 9110 section 5.6.4).
+    // An escaped quote does not end a text (RFC 9110 §5.6.4).
     (
         &[br#"Basic realm="\", Bearer error=insufficient_scope, Digest, ""#],
         true,
@@ -97,12 +98,12 @@ const CHALLENGES: &[(&[&[u8]], bool)] = &[
         &[br#"Basic realm="\\", Bearer error=insufficient_scope"#],
         false,
     ),
-    // What other schemes say is not about a bearer token.
+    // Challenges of other schemes are not about a bearer token.
     (&[br#"Basic realm="api""#], true),
     (&[b"Negotiate"], true),
     (&[br#"DPoP error="insufficient_scope""#], true),
     (&[br#"BearerX error="insufficient_scope""#], true),
-    // Several challenges in one field, and in several.
+    // Several challenges are in a single field, or in several fields.
     (
         &[br#"Basic realm="api", Bearer error="insufficient_scope""#],
         false,
@@ -129,7 +130,7 @@ const CHALLENGES: &[(&[&[u8]], bool)] = &[
         ],
         false,
     ),
-    // Whichever names the token counts.
+    // If several challenges have errors, a single error that blames the token is enough.
     (
         &[br#"Bearer error="insufficient_scope", Bearer error="invalid_token""#],
         true,
@@ -148,7 +149,7 @@ const CHALLENGES: &[(&[&[u8]], bool)] = &[
         ],
         true,
     ),
-    // What cannot be read says nothing, and leaves the rest to be read.
+    // An unreadable part counts for nothing, and the scanner reads the rest.
     (&[b"Bearer error="], true),
     (&[br#"Bearer error="insufficient_scope"#], true),
     (&[br#"Bearer "insufficient_scope""#], true),
@@ -165,7 +166,7 @@ const CHALLENGES: &[(&[&[u8]], bool)] = &[
         &[b"Bearer error=\"insufficient_scope\", error_description=\"na\xefve\""],
         false,
     ),
-    // A `token68` of another scheme.
+    // Another scheme has a `token68`.
     (
         &[br#"Negotiate YWJj==, Bearer error="insufficient_scope""#],
         false,
@@ -376,7 +377,7 @@ fn each_response_marks_the_token_of_its_own_request() {
     assert_eq!(marked, [false, true, false]);
 }
 
-/// What a server says is kept as long as the token, so it has a limit.
+/// The token keeps what the server said for as long as the token lives, so there is a limit.
 #[test]
 fn of_what_a_server_says_the_first_8_kib_are_kept() {
     for (lengths, kept) in [

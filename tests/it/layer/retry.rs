@@ -55,10 +55,10 @@ fn a_request_is_retried_once_and_no_more() {
     let mut service = retrying(always_another(), &server);
     let response = send(&mut service, get(URL)).unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    // Asked for another, the source gave `1`; the retry asked it again.
+    // The layer asked for another token and got `1`. Then the retry asked the source again and got `2`.
     assert_eq!(server.authorizations(), ["Bearer 0", "Bearer 2"]);
 
-    // What one request has used up, the next still has.
+    // The next request has a retry of its own.
     send(&mut service, get(URL)).unwrap();
     assert_eq!(server.seen().len(), 4);
 }
@@ -125,7 +125,7 @@ fn another_token_that_was_rejected_as_well_is_not_sent() {
     assert_eq!(server.authorizations(), ["Bearer old"]);
 }
 
-/// As a source does that reads its token from somewhere each time it is asked.
+/// Some sources read their token anew at each call.
 #[test]
 fn the_same_text_in_a_new_token_is_not_another_token() {
     let server = takes("new");

@@ -1,4 +1,4 @@
-//! Two layers on one stack: a response speaks of the token that was sent, and of no other.
+//! Several layers in a stack: a response says something only about the token that was sent.
 
 use http::{HeaderName, StatusCode, header::PROXY_AUTHORIZATION};
 use tower::{Layer, ServiceBuilder};
@@ -21,7 +21,8 @@ impl Two {
         }
     }
 
-    /// Which of the two are marked after a response with this status, and what the server saw.
+    /// Which of the two tokens are marked after a response with this status, and which token the server
+    /// saw.
     fn after(
         &self,
         code: StatusCode,
@@ -126,7 +127,8 @@ fn a_layer_on_another_header_looks_only_at_who_overwrote_that_header() {
             .layer(inner_layer),
     );
     send(&mut service, get(URL)).unwrap();
-    // The layer above lost its token to the innermost layer, and the layer between lost nothing.
+    // The innermost layer overwrote the token of the outermost layer. The token of the layer between was
+    // sent.
     let marked = [above, outer, inner].map(|token| token.is_rejected());
     assert_eq!(marked, [false, true, true]);
 }

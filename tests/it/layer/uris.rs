@@ -1,5 +1,5 @@
-//! Where a token goes: the cases of `uris.jsonl`. `how` is `parse` for a URI from a text, and `parts` for
-//! a `Uri::builder()` with `SCHEME|AUTHORITY` and the path `/`.
+//! Where a token goes: the cases of `uris.jsonl`. If `how` is `parse`, the URI is parsed from a text. If
+//! `how` is `parts`, `Uri::builder()` makes the URI from `SCHEME|AUTHORITY` and the path `/`.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ fn verdict(layer: &BearerAuthLayer<StaticToken>, uri: Uri) -> &'static str {
 
 #[test]
 fn a_token_goes_where_each_case_says() {
-    // Of each kind, how many hold, and how many there are.
+    // For each kind of case: how many hold, and how many there are.
     let mut counts = BTreeMap::<String, (u32, u32)>::new();
     let mut wrong = Vec::new();
     for case in CASES.lines() {

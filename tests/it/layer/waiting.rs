@@ -1,5 +1,5 @@
-//! A request waits for its token in its response future, where it holds no reservation of the inner
-//! service, and may be dropped at any point.
+//! A request waits for its token in its response future. Meanwhile the request holds no reservation of the
+//! inner service, and may be dropped at any point.
 
 use std::{
     future::ready,
@@ -37,7 +37,7 @@ fn absent() -> SourceError {
     SourceError::new(SourceErrorKind::Absent, "no token today")
 }
 
-/// A service that reserves in `poll_ready` and uses that up in `call`. A clone has reserved nothing.
+/// A service that makes a reservation in `poll_ready` and uses it in `call`. A clone holds no reservation.
 struct Reserving {
     inner: Server,
     reserved: Option<Reservation>,
@@ -51,7 +51,7 @@ struct Book {
     clones: AtomicUsize,
 }
 
-/// Given back when it is dropped.
+/// A reservation. Dropping it gives it back.
 struct Reservation(Arc<Book>);
 
 impl Drop for Reservation {
@@ -154,7 +154,7 @@ fn the_wait_is_not_in_poll_ready() {
     make_ready(&mut service);
     let mut request = Task::waiting(service.call(get(URI)));
 
-    // A request that needs no token overtakes the one that waits.
+    // A request that needs no token overtakes the request that waits.
     send(&mut service, get("https://other.example.com/")).unwrap();
     source.rotate(token("ours"));
     request.finish().unwrap();
@@ -177,7 +177,7 @@ const STAGES: [Stage; 4] = [
     Stage::WaitingForTheResponse,
 ];
 
-/// Makes a request come as far as `stage`. `give` gives it its token.
+/// Drives a request as far as `stage`. `give` lets the source hand out the token.
 fn reach<F>(stage: Stage, future: F, give: impl FnOnce()) -> Task<F>
 where
     F: Future,
@@ -237,7 +237,7 @@ fn a_request_that_is_not_sent_gives_back_what_it_has_reserved() {
             .layer(BearerAuthLayer::new(source))
             .concurrency_limit(1)
             .service(Server::ok());
-        // It lives on, and may not be used again for a long time.
+        // The program keeps this service, but may not use it again for a long time.
         let mut service = stack.clone();
         let mut other = stack;
         let error = send(&mut service, get(uri)).unwrap_err();
@@ -304,7 +304,7 @@ async fn a_timeout_above_covers_the_wait() {
     let start = tokio::time::Instant::now();
     let error = stack.oneshot(get(URI)).await.unwrap_err();
     assert!(error.is::<Elapsed>(), "{error:?}");
-    // On the clock of the test, which nobody waits for.
+    // The clock is paused, so the test itself does not take that long.
     assert!(start.elapsed() >= limit);
     assert!(server.seen().is_empty());
 }

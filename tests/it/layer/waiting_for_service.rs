@@ -1,5 +1,6 @@
-//! Once its token is there, a request waits for the inner service. A fetch may therefore go through
-//! everything below the layer, whatever its limits are, and a token that ends meanwhile is replaced.
+//! A request first waits for its token, and then for the inner service. A fetch may therefore go through
+//! every service below the layer, whatever their limits are. If the token ends before the inner service is
+//! ready, the request asks for another token.
 
 use std::{
     fmt,
@@ -42,7 +43,7 @@ const TOKEN: &str = "https://login.example.com/token";
 
 type Below = BoxCloneSyncService<Req, Res, BoxError>;
 
-/// Takes a while for each request, and wants a token for some.
+/// An API that takes a while for each request. It needs a token for the requests to `URI`.
 fn api() -> impl Service<Req, Response = Res, Error = BoxError, Future: Send> + Clone + Sync {
     service_fn(|request: Req| async move {
         sleep(Duration::from_millis(1)).await;
@@ -62,11 +63,12 @@ async fn fetch(below: Below) -> Result<BearerToken, BoxError> {
     Ok(token("ours"))
 }
 
-/// Sends 100 requests at once through the layer on `below`, which `source` fetches through.
+/// Sends 100 requests at once through a layer over `below`. The fetches of `source` also go through
+/// `below`.
 async fn all_succeed<T: TokenSource + 'static>(case: &str, below: Below, source: T) {
     let service = BearerAuthLayer::new(source).layer(below);
     let requests = (0..100).map(|_| service.clone().oneshot(get(URI)));
-    // With nothing left to do, time goes on, and a request that waits for ever fails.
+    // The clock is paused. If a request waits for ever, the clock moves on to the end of this timeout.
     let responses = timeout(Duration::from_secs(20), join_all(requests)).await;
     for response in responses.expect(case) {
         assert_eq!(response.expect(case).status(), StatusCode::OK, "{case}");
@@ -107,7 +109,7 @@ async fn a_fetch_goes_through_the_buffer_that_the_requests_wait_for() {
     }
 }
 
-/// The docs say that a fetch must not pass such a limit.
+/// The documentation says that a fetch must not go through such a limit.
 #[test]
 fn a_fetch_waits_for_a_limit_above_the_layer_whose_places_the_requests_hold() {
     let permits = Arc::new(Semaphore::new(1));
@@ -201,7 +203,7 @@ fn a_request_waits_its_turn_at_the_limit_and_is_woken_for_it() {
     held.answer(Ok(Res::default()));
     let before = second.wakes();
     first.finish().unwrap();
-    // Tower's limit gives its place back when the future is dropped.
+    // Tower's limit gives the permit back when the future is dropped.
     drop(first);
     assert_eq!(second.wakes(), before + 1);
     assert!(second.poll().is_pending());
@@ -238,7 +240,7 @@ impl Shared {
     }
 }
 
-/// Reserves in `poll_ready`, once the gate is open. A clone has reserved nothing.
+/// A service that makes a reservation in `poll_ready` once the gate is open. A clone holds no reservation.
 struct Gated {
     inner: Server,
     shared: Arc<Shared>,
@@ -322,7 +324,7 @@ impl Service<Req> for Gated {
 
 type Request<T> = Task<<BearerAuth<Gated, T> as Service<Req>>::Future>;
 
-/// A request that waits for its token, which `source` does not have at hand.
+/// A request that waits for its token. `source` must not have its token at hand.
 fn waiting<T: TokenSource + 'static>(source: T) -> (Request<T>, Arc<Shared>, Server) {
     let server = Server::ok();
     let (inner, gate) = Gated::new(server.clone());
@@ -333,7 +335,7 @@ fn waiting<T: TokenSource + 'static>(source: T) -> (Request<T>, Arc<Shared>, Ser
     (request, gate, server)
 }
 
-/// Hands out these tokens in turn, each after a wait.
+/// Hands out these tokens in turn. Each token has to be waited for.
 fn in_turn(tokens: &[BearerToken]) -> Counting<Arc<dyn TokenSource>> {
     let tokens = Mutex::new(tokens.to_vec());
     Counting::new(Arc::new(Asking(move || {
@@ -398,7 +400,8 @@ fn a_request_that_is_dropped_while_it_waits_for_the_service_leaves_nothing_behin
         assert!(request.poll().is_pending());
     }
     let wakes = |request: &Option<Task<_>>| request.as_ref().unwrap().wakes();
-    // While it waits in the queue, and once it has the permit but has not seen it.
+    // Drop a request that waits in the queue, and then a request that has got the permit but was not
+    // polled.
     requests[0] = None;
     drop(permit);
     assert_eq!([wakes(&requests[1]), wakes(&requests[2])], [1, 0]);
@@ -419,7 +422,7 @@ enum End {
 const ENDS: [End; 2] = [End::Rejected, End::Expired];
 
 impl End {
-    /// A token that is good for now, and what ends it.
+    /// A token that is good for now, and a function that ends it.
     fn token(self, text: &str) -> (BearerToken, impl Fn() + use<>) {
         let token = token(text).expires_in(match self {
             Self::Rejected => Duration::from_secs(3600),
@@ -473,7 +476,7 @@ fn a_token_is_replaced_once_and_no_more() {
     }
 }
 
-/// A source serves a rejected token if it can get no other.
+/// A source serves a rejected token if it has no other token.
 #[test]
 fn a_rejected_token_that_its_source_serves_at_once_is_sent() {
     let rejected = token("rejected");
@@ -528,7 +531,7 @@ fn a_request_that_waits_for_another_token_holds_nothing_again() {
     assert!(request.poll().is_pending());
     assert_eq!(gate.reserved(), 0);
 
-    // The clone waits for the gate once more, and its token is the last.
+    // The clone waits for the gate once more. The request does not ask for a third token.
     gate.set(Gate::Shut);
     manual.answer(Ok(new.clone()));
     assert!(request.poll().is_pending());

@@ -40,7 +40,8 @@ fn the_first_challenges_are_kept_that_take_no_more_than_8_kib_together() {
         (&[4 * KIB, 4 * KIB, 0], 3),
         (&[4 * KIB, 4 * KIB, 1], 2),
         (&[4 * KIB, 4 * KIB + 1], 1),
-        // None behind the first that is too long: what is kept is how the list begins.
+        // Nothing is kept after the first value that is too long: the kept values are the start of the
+        // list.
         (&[1, 512 * KIB, 1], 1),
     ] {
         let challenges: Vec<_> = lengths

@@ -1,4 +1,4 @@
-//! What is sent: to the byte, for each grant and each way to authenticate.
+//! The exact requests, for each grant and each way to authenticate the client.
 
 use std::sync::{Arc, OnceLock};
 
@@ -52,7 +52,7 @@ fn subject() -> StaticToken {
 fn a_secret_goes_into_a_sensitive_basic_header_and_not_into_the_form() {
     let (form, headers) = sent(with_secret());
     assert_eq!(form, "grant_type=client_credentials");
-    // `my-client:s3cret`
+    // This is `my-client:s3cret` in Base64.
     assert_eq!(headers["authorization"], "Basic bXktY2xpZW50OnMzY3JldA==");
     assert!(headers["authorization"].is_sensitive());
 }
@@ -60,12 +60,14 @@ fn a_secret_goes_into_a_sensitive_basic_header_and_not_into_the_form() {
 #[test]
 fn the_parts_of_a_basic_header_are_encoded_as_in_a_form() {
     let (_, headers) = sent(TokenRequest::client_credentials(URL, "a:b c", "ü&+%~*-._:"));
-    // `a%3Ab%20c:%C3%BC%26%2B%25%7E*-._%3A`, RFC 6749 §2.3.1. Not `+` for the space: Authlib takes a `+` for itself.
+    // This is `a%3Ab%20c:%C3%BC%26%2B%25%7E*-._%3A` in Base64 (RFC 6749 §2.3.1). The space is `%20`, since
+    // Authlib does not decode `+` as a space.
     let expected = "Basic YSUzQWIlMjBjOiVDMyVCQyUyNiUyQiUyNSU3RSotLl8lM0E=";
     assert_eq!(headers["authorization"], expected);
 }
 
-/// A buffer that grows allocates once more, and leaves what it held in the old block.
+/// A buffer that grows leaves a copy of its contents in the old block. The test sees growth as an extra
+/// allocation.
 #[test]
 fn no_buffer_of_a_request_grows_however_much_of_it_is_encoded() {
     let allocations = |character: &str| {
@@ -79,7 +81,7 @@ fn no_buffer_of_a_request_grows_however_much_of_it_is_encoded() {
         fetched.unwrap().unwrap();
         count
     };
-    // What is made at first use.
+    // The first use of the code may fill caches.
     allocations("a");
     assert_eq!(allocations("%"), allocations("a"));
 }
@@ -266,7 +268,8 @@ fn it_is_what_a_source_fetches_with() {
     );
 }
 
-/// A layer would put its token in the place of the client's secret, or wait for the very token.
+/// Otherwise, a layer would overwrite the client's secret with its token, or wait for the token that this
+/// request fetches.
 #[test]
 fn no_layer_of_this_crate_puts_its_token_on_a_token_request() {
     let endpoint = TokenEndpoint::ok();
@@ -282,7 +285,7 @@ fn no_layer_of_this_crate_puts_its_token_on_a_token_request() {
     assert_eq!(authorization(0).unwrap(), "Basic bXktY2xpZW50OnMzY3JldA==");
     assert_eq!(authorization(1), None);
 
-    // Through the client that waits for the token.
+    // Fetch through the very client that waits for the token.
     let client = Arc::new(OnceLock::<BoxCloneSyncService<_, _, BoxError>>::new());
     let within = Arc::clone(&client);
     let request = with_secret().unwrap();

@@ -1,4 +1,4 @@
-//! What a token endpoint may answer, and what becomes of it.
+//! The responses of a token endpoint, and the token or the error that each response gives.
 
 use std::{
     error::Error as _,
@@ -85,7 +85,7 @@ fn a_lifetime_may_be_a_number_or_a_text_of_any_size() {
         let after = Instant::now();
         let expected = expected.map(Duration::from_secs_f64);
         let in_bounds = match (token.expiry(), expected) {
-            // The crate may read a coarse clock.
+            // The slack allows the crate to read a less precise clock.
             (Some(at), Some(lifetime)) => {
                 let slack = Duration::from_millis(100);
                 at + slack >= before + lifetime && at <= after + lifetime + slack
@@ -327,7 +327,7 @@ fn a_description_that_repeats_a_secret_as_it_was_sent_is_left_out() {
     assert!(shown.ends_with("(Basic authentication failed)"), "{shown}");
 }
 
-/// Unlike a secret: a user has to read which scope it is.
+/// A user has to read which scope is wrong. So a parameter is shown, unlike a secret.
 #[test]
 fn a_description_that_repeats_a_parameter_is_shown() {
     let body =

@@ -1,4 +1,4 @@
-//! A server may replace the refresh token whenever it is spent: the new one must never be lost.
+//! A server may replace the refresh token at each use. The new refresh token must never be lost.
 
 use std::{
     future::{Future, ready},
@@ -26,7 +26,7 @@ fn request() -> TokenRequest {
     TokenRequest::refresh_token(URL, "id", "refresh-0").unwrap()
 }
 
-/// Gives `refresh-1` with the first token, and so on.
+/// An endpoint that gives `refresh-1` with the first access token, `refresh-2` with the second, and so on.
 fn rotating() -> TokenEndpoint {
     TokenEndpoint::new(|number| {
         let body = format!(r#"{{"access_token":"a{number}","refresh_token":"refresh-{number}"}}"#);
@@ -45,7 +45,8 @@ fn spent(endpoint: &TokenEndpoint) -> Vec<String> {
 
 type Told = Arc<Mutex<Vec<String>>>;
 
-/// A hook that notes what it is told, and fails where `fails` says so.
+/// A hook that records each refresh token. `fails` gets the number of the call, and says whether the call
+/// fails.
 fn noting(
     told: &Told,
     fails: impl Fn(usize) -> bool + Send + Sync + 'static,
@@ -120,7 +121,7 @@ fn the_new_refresh_token_is_kept_and_told_before_the_rest_is_judged() {
     }
 }
 
-/// As where a connection is closed without TLS's own farewell.
+/// A connection may be closed without the `close_notify` of TLS.
 #[test]
 fn the_new_refresh_token_is_kept_although_the_answer_breaks_off_after_it() {
     for (body, expected) in [
@@ -225,7 +226,7 @@ fn a_late_answer_does_not_displace_a_newer_refresh_token() {
     let (open, gate) = oneshot::channel::<()>();
     let gate = Arc::new(Mutex::new(Some(gate)));
     let inner = endpoint.clone();
-    // The first response is held back, as by a network.
+    // The first response is late, as over a slow network.
     let slow = service_fn(move |request| {
         let gate = gate.lock().unwrap().take();
         let response = tower::Service::call(&mut inner.clone(), request);

@@ -1,4 +1,4 @@
-//! The HTTP client below a token request: slow, broken, endless, not ready.
+//! Token requests over an HTTP client that is slow, broken or not ready, or has an endless response.
 
 use std::{
     convert::Infallible,
@@ -32,7 +32,7 @@ fn request() -> TokenRequest {
     TokenRequest::client_credentials(URL, "id", "s3cret").unwrap()
 }
 
-/// A body of frames that a function makes; it is pending where that gives `None`.
+/// A body with frames from a function. While the function gives `None`, the body is pending.
 struct Frames<F>(F);
 
 type OneFrame = Option<Result<Frame<Bytes>, BoxError>>;
@@ -53,7 +53,7 @@ fn data(bytes: &'static [u8]) -> Frame<Bytes> {
     Frame::data(Bytes::from_static(bytes))
 }
 
-/// What becomes of a fetch, if it ends, whose response has this body.
+/// The result of a fetch whose response has this body. `None` if the fetch does not end.
 fn fetched<F>(status: u16, frames: F) -> Option<Result<BearerToken, SourceError>>
 where
     F: FnMut() -> Option<OneFrame> + Unpin + Send + 'static,
@@ -148,7 +148,7 @@ fn the_status_of_a_failure_counts_more_than_its_broken_body() {
     );
 }
 
-/// Where a fetch waits.
+/// The point at which a fetch waits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum At {
     Ready,
@@ -156,7 +156,7 @@ enum At {
     Body,
 }
 
-/// A client that waits, or fails, at one point, and counts its clones that are still held.
+/// A client that waits or fails at a single point. The references to `held` count its clones and futures.
 #[derive(Clone)]
 struct Stuck {
     at: At,

@@ -1,5 +1,5 @@
-//! `with_data` and `data`: what belongs to a token goes where the token goes, and its `Drop`, which is
-//! foreign, never runs under a lock of this crate.
+//! `with_data` and `data`: the data of a token goes where the token goes. The `Drop` of the data is foreign
+//! code, and never runs under a lock of this crate.
 
 use std::{
     any::Any,
@@ -169,7 +169,8 @@ fn a_fetch_gets_the_data_of_the_token_before() {
     assert_eq!(*seen.lock().unwrap(), [None, Some("r1"), Some("r2")]);
 }
 
-/// Data whose `Drop` asks the source. Under a lock of the source it would wait for itself for ever.
+/// Data that asks the source in its `Drop`. If the `Drop` ran under the lock of the source, it would wait
+/// for ever.
 struct AsksInDrop {
     source: Weak<OnceLock<RefreshingToken>>,
     dropped: Arc<AtomicUsize>,
@@ -185,7 +186,7 @@ impl Drop for AsksInDrop {
     }
 }
 
-/// A source whose fetches wait for the test, and whose tokens ask the source when they are dropped.
+/// A source with fetches that wait for the test, and with tokens that ask the source when they are dropped.
 struct Asked {
     source: Arc<OnceLock<RefreshingToken>>,
     time: VirtualTime,
@@ -219,7 +220,7 @@ impl Asked {
         })
     }
 
-    /// Begins a fetch, and ends it with what the endpoint answers.
+    /// Begins a fetch, and lets the endpoint answer it.
     fn fetch(&self, answer: BearerToken) -> Result<BearerToken, SourceError> {
         let mut fetched = Task::waiting(self.source().refresh_now());
         self.time.run();
@@ -233,7 +234,7 @@ impl Asked {
     }
 }
 
-/// Fails instead of waiting for ever.
+/// Runs `test`, and fails if `test` does not end within a minute.
 fn ends(test: impl FnOnce() + Send + 'static) {
     let (sender, receiver) = mpsc::channel();
     let test = std::thread::spawn(move || {
@@ -283,7 +284,7 @@ fn the_data_of_a_fetched_token_that_is_expired_may_ask_the_source_in_its_drop() 
         let expired = asked.token("expired").expires_in(Duration::ZERO);
         let error = asked.fetch(expired).unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Expired);
-        // A fetch may need the last token that came, so that token is kept.
+        // The source keeps the last token that any fetch gave, since the next fetch may need it.
         assert_eq!(asked.dropped(), 0);
         drop(asked.fetch(asked.token("next")).unwrap());
         asked.source().token().now_or_never().unwrap().unwrap();

@@ -87,7 +87,7 @@ fn no_type_that_holds_a_token_shows_it() {
     }
 }
 
-/// With each setting, since each may hold a source or a token.
+/// Tests each setting, since a setting may hold a source or a token.
 #[test]
 fn no_builder_and_no_source_under_other_settings_shows_it() {
     let fetch = |_| async { Ok::<_, Infallible>(token()) };
@@ -109,7 +109,7 @@ fn no_builder_and_no_source_under_other_settings_shows_it() {
     assert_debug_hidden("BearerAuthLayer", &BearerAuthLayer::new(boxed));
 }
 
-/// What is shown instead, for the logs of a user.
+/// Tests what `Debug` and `Display` show instead, since users read it in logs.
 #[test]
 fn what_is_shown_is_what_a_user_looks_for() {
     let ours = token();
@@ -377,7 +377,7 @@ fn the_error_of_an_invalid_token_does_not_show_it() {
     assert_chain_hidden("InvalidToken", &BearerToken::nonstandard(long).unwrap_err());
 }
 
-/// As an HTTP client's error: its `Debug` shows the response, its `Display` does not.
+/// Like the error of an HTTP client: `Debug` shows the response, and `Display` does not.
 struct WithBody(String);
 
 impl Debug for WithBody {

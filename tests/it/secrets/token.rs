@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use secrecy::{SecretString, zeroize::Zeroizing};
 use tower_bearer::{BearerToken, InvalidToken, InvalidTokenKind};
 
-/// RFC 6750 §2.1, by its letters.
+/// The characters that RFC 6750 §2.1 allows, except `=`.
 const B64TOKEN: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/";
 
 #[test]
@@ -107,7 +107,7 @@ fn an_invalid_token_is_told_the_likely_mistake() {
     let json = Some(": take the token out of the JSON, such as the value of `access_token`");
     let variable = Some(": put the value of the variable in place of its name");
     let placeholder = Some(": put a token in place of the placeholder");
-    // The end of what `new` says, and of what `nonstandard` says.
+    // Each case has the end of the message of `new`, and of the message of `nonstandard`.
     let cases = [
         ("\"abc\"", quotes, quotes),
         ("'abc'", quotes, quotes),
@@ -117,7 +117,7 @@ fn an_invalid_token_is_told_the_likely_mistake() {
         ("\"\"", quotes, quotes),
         ("\"Bearer abc\"", quotes, quotes),
         ("'a b'", quotes, quotes),
-        // No pair.
+        // These quote characters are no pair around the text.
         ("\"abc", takes, None),
         ("\"", takes, None),
         ("abc\"", takes, None),
@@ -205,7 +205,7 @@ fn a_token_may_be_64_kib_long_and_no_longer() {
             error.to_string(),
             "token is 65537 bytes long, the limit is 65536"
         );
-        // The length is looked at first.
+        // The length is checked before the bytes.
         let error = make("\n".repeat(65_537)).unwrap_err();
         assert_eq!(error.kind(), InvalidTokenKind::TooLong);
     }

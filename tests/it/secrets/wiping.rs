@@ -25,10 +25,10 @@ use crate::support::{
     virtual_time::VirtualTime,
 };
 
-/// A secret text that the scan knows as `owner`'s, and how many blocks with it were freed so far.
+/// A text that the scan finds as the secret of `owner`.
 ///
-/// In a buffer that is never moved and that is wiped unless the test gives it away, so that the
-/// test itself leaves nothing behind.
+/// The buffer is large enough that it never moves, and it is wiped unless the test gives it away. So the
+/// test itself leaves no copy behind.
 fn secret(owner: char) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(256));
     text.push_str(MARK);
@@ -84,7 +84,7 @@ fn a_token_and_the_text_it_is_made_from_are_wiped() {
     assert_eq!(found('d'), 0);
 }
 
-/// A copy with no spare capacity, which becomes a box without being moved.
+/// A copy without spare capacity, so that it becomes a box without being moved.
 fn exact(text: &str) -> String {
     text.to_owned()
 }
@@ -94,7 +94,7 @@ fn spare_capacity_is_wiped_too() {
     let mut text = take(secret('e'));
     text.push_str(MARK);
     text.push('e');
-    // What is cut off stays in the buffer.
+    // The text that is cut off stays in the buffer.
     text.truncate(MARK.len() + 8);
     drop(BearerToken::new(text).unwrap());
     let mut text = take(secret('e'));
@@ -152,7 +152,7 @@ fn a_request_from_end_to_end_leaves_nothing() {
     let mut service = layer.layer(Respond);
     let request = || Request::get("https://api.example.com/").body(()).unwrap();
     service.call(request()).now_or_never().unwrap().unwrap();
-    // A clone of the headers, as a retry or a log record makes it.
+    // Clone the headers, as a retry or a log record does.
     let mut tried = request();
     tried
         .headers_mut()
@@ -235,7 +235,7 @@ fn a_request_that_is_retried_leaves_nothing() {
     let rotating = source.clone();
     let rejects_the_first = service_fn(move |request: Request<()>| {
         let is_first = request.headers()["x-try"] == "first";
-        // Only a token of another text is worth a retry.
+        // The layer retries only with a token of another text.
         let mut other = secret('w');
         other.push('=');
         rotating.rotate(BearerToken::new(take(other)).unwrap());
@@ -243,7 +243,7 @@ fn a_request_that_is_retried_leaves_nothing() {
         if is_first {
             *response.status_mut() = StatusCode::UNAUTHORIZED;
         }
-        // As a log record may hold them.
+        // Keep the headers, as a log record may.
         *response.headers_mut() = request.headers().clone();
         ready(Ok::<_, Infallible>(response))
     });
@@ -264,7 +264,7 @@ fn a_request_that_is_retried_leaves_nothing() {
     assert_eq!(found('w'), 0);
 }
 
-/// What is never freed is never found, either.
+/// The scan does not find a block that is never freed, so this test counts such blocks.
 #[test]
 fn a_token_is_wiped_rather_than_kept_for_ever() {
     let life = || {
@@ -334,7 +334,7 @@ fn a_file_and_its_buffer_are_wiped() {
         .unwrap()
         .reject();
     drop(futures::executor::block_on(source.token()).unwrap());
-    // Read, and then no token.
+    // The file can be read, but does not hold a token.
     let mut broken = secret('m');
     broken.push_str(" two words");
     std::fs::write(&path, broken.as_bytes()).unwrap();
@@ -366,7 +366,7 @@ fn the_copy_of_an_environment_variable_is_wiped() {
             drop(EnvToken::new("BAD").unwrap_err());
             drop(EnvToken::new("LATIN").unwrap_err());
             assert_eq!(found('n'), 0);
-            // The scan sees a copy that nobody wipes in this process, too.
+            // The scan also works in the child process: it finds a copy that nobody wipes.
             drop(std::env::var("GOOD").unwrap());
             assert_eq!(found('n'), 1);
         },

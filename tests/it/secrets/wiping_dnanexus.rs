@@ -1,7 +1,7 @@
-//! No block of memory that is freed still holds a token of DNAnexus, wherever it stood and whatever
-//! was wrong with it.
+//! No block of memory that is freed still holds a token of DNAnexus, wherever the token came from and
+//! whatever was wrong with it.
 //!
-//! Each text has its escapes after the mark, so that the scan finds a copy that was unescaped, too.
+//! Each text has its escapes after the mark, so that the scan also finds an unescaped copy.
 
 use std::{ffi::OsStr, fs};
 
@@ -16,8 +16,8 @@ use crate::support::{
 
 type Secret = Zeroizing<String>;
 
-/// In a buffer that does not grow. In `template`, `TOKEN` is the secret of `owner` and `~` a
-/// backslash.
+/// Fills `template` into a buffer that does not grow. In `template`, `TOKEN` stands for the secret of
+/// `owner`, and `~` for a backslash.
 fn fill(template: &str, owner: char) -> Secret {
     let (before, after) = template.split_once("TOKEN").expect("a place for the token");
     let mut text = Zeroizing::new(String::with_capacity(4096));
@@ -29,14 +29,14 @@ fn fill(template: &str, owner: char) -> Secret {
     unmask(&text)
 }
 
-/// Backslashes for `~`, to write JSON that is nested in JSON.
+/// Replaces each `~` with a backslash. So the templates can show JSON that is nested in JSON.
 fn unmask(masked: &str) -> Secret {
     let mut text = Zeroizing::new(String::with_capacity(4096));
     text.extend(masked.chars().map(|c| if c == '~' { '\\' } else { c }));
     text
 }
 
-/// As the `dx` client writes it: the context is JSON in a JSON string.
+/// The file as the `dx` client writes it: the context is JSON in a JSON string.
 fn file_with(context: &str) -> Secret {
     let mut text = Zeroizing::new(String::with_capacity(8192));
     text.push_str(r#"{"DX_APISERVER_HOST": "api.example.com", "DX_SECURITY_CONTEXT": ""#);
@@ -117,7 +117,7 @@ fn a_file_is_wiped_and_so_is_what_is_nested_in_it() {
         write(file_with(&fill(template, 'q')).as_bytes());
         drop(Dnanexus::from_config_dir(folder.path()).unwrap_err());
         assert_eq!(found('q'), 0, "nested: {template}");
-        // And where the file should be an object of strings.
+        // The same text in place of the whole file.
         write(fill(template, 'q').as_bytes());
         drop(Dnanexus::from_config_dir(folder.path()).unwrap_err());
         assert_eq!(found('q'), 0, "{template}");
@@ -133,7 +133,7 @@ fn a_file_is_wiped_and_so_is_what_is_nested_in_it() {
     }
 }
 
-/// A file that holds the secret of `owner`, and cannot be used.
+/// Contents of files that hold the secret of `owner` and cannot be used.
 fn unusable(owner: char) -> [Zeroizing<Vec<u8>>; 3] {
     let with = |rest: &[u8], times| {
         let mut bytes = Zeroizing::new(Vec::with_capacity(100_000));

@@ -1,7 +1,8 @@
-//! No block of memory that is freed still holds a secret of a token request, whatever its grant, its
-//! answer, or the point at which it is dropped.
+//! No block of memory that is freed still holds a secret of a token request, whatever the grant, the answer
+//! of the server, or the point at which the request is dropped.
 //!
-//! What the HTTP client of these tests holds it wipes itself, so that all that is found is the crate's.
+//! The HTTP client of these tests wipes what it holds. So any secret that the scan finds is a copy of this
+//! crate.
 
 use std::{
     convert::Infallible,
@@ -24,12 +25,12 @@ use crate::support::{
     token_endpoint::URL,
 };
 
-/// A secret in a buffer that neither grows nor is shrunk.
+/// A secret in a buffer that neither grows nor shrinks.
 fn secret(owner: char) -> Zeroizing<String> {
     fill("SECRET", owner)
 }
 
-/// In `template`, `SECRET` is a secret of `owner`.
+/// Fills `template`. In `template`, `SECRET` stands for a secret of `owner`.
 fn fill(template: &str, owner: char) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(4096));
     for (index, part) in template.split("SECRET").enumerate() {
@@ -47,7 +48,7 @@ fn source(owner: char) -> StaticToken {
     StaticToken::new(BearerToken::new(secret(owner)).unwrap())
 }
 
-/// Every grant with every way to authenticate that it is used with.
+/// Each grant, with each way to authenticate the client that fits the grant.
 fn requests(owner: char) -> Vec<TokenRequest> {
     let with_secret = TokenRequest::client_credentials(URL, "id", secret(owner)).unwrap();
     let refresh = || TokenRequest::refresh_token(URL, "id", secret(owner)).unwrap();
@@ -105,7 +106,8 @@ const ANSWERS: [(u16, &str); 16] = [
     (503, r#"{"SECRET":"SECRET"}"#),
 ];
 
-/// Gives an answer in pieces of a size, and waits before the piece with number `stops_at`.
+/// Answers with a body in pieces of the size `piece`. Waits for ever at the step with the number
+/// `stops_at`: 0 is readiness, 1 is the response, and later steps are pieces of the body.
 #[derive(Clone)]
 struct Endpoint {
     status: u16,
@@ -179,7 +181,7 @@ fn every_grant_leaves_nothing_whatever_the_answer() {
         for (index, request) in requests('A').into_iter().enumerate() {
             let before = found('A');
             let fetch = request.over(endpoint.clone());
-            // Twice, for what the first fetch leaves to the second.
+            // Fetch twice, since the first fetch may leave a refresh token for the second fetch.
             drop(fetch().now_or_never().unwrap());
             drop(fetch().now_or_never().unwrap());
             drop(fetch);
@@ -190,7 +192,8 @@ fn every_grant_leaves_nothing_whatever_the_answer() {
 
 #[test]
 fn a_response_that_a_program_read_itself_leaves_nothing() {
-    // Without the request, nobody knows that an error repeats a secret of it.
+    // An error may repeat a secret of the request. `from_token_response` does not know the request, so it
+    // cannot leave the secret out.
     let repeats = |template: &str| template.contains("\"error\":") && !template.contains("access");
     for (status, template) in ANSWERS {
         if repeats(template) {
@@ -239,7 +242,7 @@ fn a_fetch_that_is_dropped_in_the_hook_leaves_nothing() {
     };
     let request = TokenRequest::refresh_token(URL, "id", secret('D')).unwrap();
     let fetch = request.on_rotation(hook).over(endpoint);
-    // The first is dropped after the response, the second before the request.
+    // The first fetch is dropped after the response, the second fetch before its request.
     drop(Task::waiting(fetch()));
     drop(Task::waiting(fetch()));
     drop(fetch);

@@ -1,4 +1,4 @@
-//! `Chain`: which source wins, what is passed over and what is not, and that the winner stays the winner.
+//! `Chain`: which source wins, which sources are passed over, and that the winner stays the winner.
 
 use std::{
     error::Error as StdError,
@@ -28,7 +28,7 @@ use crate::{
 
 type Answer = Result<BearerToken, SourceError>;
 
-/// A source whose answer can be changed, and which counts how often it is asked.
+/// A source with an answer that a test can change. Counts the calls of `token`.
 #[derive(Clone)]
 struct Scripted {
     answer: Arc<Mutex<Answer>>,
@@ -173,7 +173,7 @@ fn with_no_token_anywhere_the_error_lists_each_source_and_why() {
         "{}",
         report(&failure)
     );
-    // And as part of another chain it is passed over.
+    // Another chain passes over this chain.
     assert_eq!(header(&first_of(chain).or(with("next"))), "Bearer next");
 }
 
@@ -203,7 +203,7 @@ fn the_winner_is_asked_alone_also_once_its_token_is_rejected() {
     let (first, second, third) = (without(SourceErrorKind::Absent), with("b1"), with("c"));
     let chain = first_of(first.clone()).or(second.clone()).or(third.clone());
     assert_eq!(header(&chain), "Bearer b1");
-    // An earlier source that has a token by now does not matter.
+    // An earlier source has a token now. That does not matter.
     first.set(Ok(token("a1")));
     second.set(Ok(token("b2")));
     assert_eq!(header(&chain), "Bearer b2");
@@ -313,7 +313,7 @@ fn a_refreshing_winner_replaces_its_own_token_and_no_other_source_does() {
     endpoint.otherwise(|| Script::Fail);
     next().unwrap().reject();
     assert_eq!(text(&next().unwrap()), "Bearer token-2");
-    // After a sign-out there is no token, and still nobody else's.
+    // After a sign-out there is no token, and the other source is still not asked.
     source.invalidate();
     assert_eq!(next().unwrap_err().kind(), SourceErrorKind::Failed);
     assert_eq!(other.asked(), 0);
@@ -322,7 +322,7 @@ fn a_refreshing_winner_replaces_its_own_token_and_no_other_source_does() {
 #[test]
 fn searches_on_many_threads_agree_on_one_winner() {
     for _ in 0..100 {
-        // Absent to whichever search asks it first.
+        // This source is absent for the first search that asks it.
         let asked = AtomicUsize::new(0);
         let first = Asking(move || {
             let is_first = asked.fetch_add(1, Ordering::SeqCst) == 0;
@@ -382,7 +382,7 @@ fn sources_that_wait_are_asked_one_after_the_other() {
     assert!(search.poll().is_pending());
     second.answer(Ok(token("b1")));
     assert_eq!(text(&search.finish().unwrap()), "Bearer b1");
-    // Now the winner alone.
+    // The next request asks only the winner.
     let mut next = Task::waiting(chain.token());
     second.answer(Ok(token("b2")));
     assert_eq!(text(&next.finish().unwrap()), "Bearer b2");
@@ -392,7 +392,7 @@ fn sources_that_wait_are_asked_one_after_the_other() {
 fn a_search_that_ends_late_asks_the_winner_of_another() {
     let (first, second) = (without(SourceErrorKind::Absent), Manual::default());
     let chain = first_of(first.clone()).or(second.clone());
-    // It has asked the first, which has nothing yet, and waits for the second.
+    // This search has asked the first source, which is absent so far, and waits for the second source.
     let mut late = Task::waiting(chain.token());
     first.set(Ok(token("a")));
     assert_eq!(header(&chain), "Bearer a");

@@ -1,5 +1,5 @@
-//! `Dnanexus`: where the token and the API server come from, what is an error, and who gets the
-//! token. How `dx` itself behaves is compared in `tests/dxpy`.
+//! `Dnanexus`: where the token and the API server come from, which settings are errors, and which servers
+//! get the token. `tests/dxpy` compares this crate with `dx` itself.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use crate::support::{Server, get, in_prepared_child, ours, send, status, text};
 
 type Found = Result<Dnanexus, SourceError>;
 
-/// The header and the API server, or the kind of error and all that it says.
+/// The header and the API server, or the kind and all texts of the error.
 fn describe(found: &Found) -> String {
     match found {
         Ok(dnanexus) => format!("{} to {}", header(dnanexus), dnanexus.api_server()),
@@ -44,7 +44,7 @@ fn context(token: &str) -> String {
     format!(r#"{{"auth_token_type":"Bearer","auth_token":"{token}"}}"#)
 }
 
-/// `environment.json` as `dx` writes it: each value is a string, the context JSON in one.
+/// `environment.json` as `dx` writes it: each value is a string, and the context is JSON in a string.
 fn file(members: &[(&str, &str)]) -> String {
     let members: BTreeMap<_, _> = members.iter().copied().collect();
     serde_json::to_string_pretty(&members).unwrap() + "\n"
@@ -309,7 +309,7 @@ fn a_file_that_dx_could_not_have_written_is_an_error_that_names_it() {
         (r#"{"DX_SECURITY_CONTEXT": "#, no_object()),
         ("{} {}", no_object()),
         ("DX_APISERVER_PORT=443", no_object()),
-        // Bare, it looks right, but `dx` cannot start with it.
+        // A context that is not in a string looks right, but `dx` cannot start with such a file.
         (
             r#"{"DX_APISERVER_PORT": 443}"#,
             no_string("DX_APISERVER_PORT"),
@@ -366,7 +366,7 @@ fn members_that_are_null_or_that_nobody_knows_are_passed_over() {
     );
 }
 
-/// An environment of its own for [`Dnanexus::discover`], with a home directory.
+/// An environment for [`Dnanexus::discover`], with a home directory.
 struct Environment {
     test: &'static str,
     home: TempDir,
@@ -406,7 +406,7 @@ impl Environment {
         self
     }
 
-    /// In `expected`, `HOME` is the home directory.
+    /// In `expected`, `HOME` stands for the home directory.
     fn finds(self, expected: &str) {
         let home = self.home.path().to_str().unwrap();
         let expected = expected.replace("HOME", home);
@@ -457,7 +457,7 @@ fn the_environment_wins_over_the_file_variable_by_variable() {
     new()
         .set("DX_APISERVER_PORT", "2")
         .finds("Bearer of-file to http://file.example:2");
-    // As for `dx`, an empty port means the protocol's own.
+    // An empty port is the default port of the protocol, as for `dx`.
     new()
         .set("DX_APISERVER_PORT", "")
         .finds("Bearer of-file to http://file.example:80");
@@ -473,7 +473,7 @@ fn a_token_in_the_environment_needs_no_file() {
     let homeless = |new: Environment| new.unset("HOME").unset("USERPROFILE");
     homeless(new().set("DX_USER_CONF_DIR", "nowhere"))
         .finds("Bearer of-env to https://api.dnanexus.com:443");
-    // And with these three, not even a home directory is looked for.
+    // With these three variables as well, the home directory is not needed.
     homeless(new())
         .set("DX_APISERVER_PROTOCOL", "https")
         .set("DX_APISERVER_HOST", "env.example")
@@ -503,9 +503,9 @@ fn another_folder_can_be_named_also_in_the_home_directory() {
     for folder in ["~", "~/", "~/a/b", "~/a/b/", "a/b", "./a/../a/b"] {
         new().set("DX_USER_CONF_DIR", folder).finds(expected);
     }
-    // Only as a whole component.
+    // `~` is the home directory only if it is a whole component.
     new().set("DX_USER_CONF_DIR", "~x").finds(expected);
-    // Not the folder that the program happens to run in.
+    // An empty value does not mean the folder in which the program runs.
     new()
         .set("DX_USER_CONF_DIR", "")
         .finds("Bearer here to https://api.dnanexus.com:443");
@@ -589,7 +589,7 @@ fn a_variable_that_is_not_utf_8_is_an_error_that_names_it() {
     }
 }
 
-/// A `Dnanexus` whose API server is this one.
+/// A `Dnanexus` with this API server.
 fn with_api_server(protocol: &str, host: &str, port: &str) -> Dnanexus {
     let folder = folder_with(file(&[
         ("DX_APISERVER_PROTOCOL", protocol),

@@ -1,4 +1,4 @@
-//! `FileToken`: files that are replaced, broken, missing, and no files at all.
+//! `FileToken`: files that are replaced, broken or missing, and paths that are not files.
 
 use std::{
     error::Error,
@@ -20,7 +20,7 @@ use crate::{
     support::{poll, text, token, virtual_time::VirtualTime},
 };
 
-/// A token file. Nothing runs in the background, so that a caller waits for each read.
+/// A token file. The runtime has no background tasks, so a caller waits for each read.
 struct Fixture {
     directory: TempDir,
     time: VirtualTime,
@@ -53,7 +53,7 @@ impl Fixture {
         fs::rename(new, self.path()).unwrap();
     }
 
-    /// The kind and the whole chain of the error that the file gives.
+    /// The error of a source that reads this file: its kind, and the texts of its whole chain.
     fn error(&self) -> (SourceErrorKind, String) {
         let error = FileToken::new(self.path()).unwrap_err();
         let mut chain = error.to_string();
@@ -109,7 +109,7 @@ fn a_rejected_token_that_is_still_in_the_file_is_sent_again() {
     assert_eq!(header(&source), "Bearer second");
 }
 
-/// Puts a new token in the file, has a server reject the token before, and asks.
+/// Puts a new token in the file, rejects the token that the source has, and asks the source.
 fn revoke(file: &Fixture, source: &FileToken, next: &str) -> String {
     let before = block_on(source.token()).unwrap();
     file.replace(next);
@@ -266,7 +266,7 @@ fn a_file_of_just_64_kib_is_read() {
     assert_eq!(header(&file.source()).len(), "Bearer ".len() + 65_536);
 }
 
-/// The file is there, may be opened, and gives an error for each read.
+/// This file exists and can be opened, but each read fails.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_whose_every_read_fails_is_an_error_and_does_not_hang() {
@@ -292,7 +292,8 @@ fn a_pipe_in_its_place_is_an_error_and_does_not_hang() {
     assert_eq!(header(&source), "Bearer first");
 }
 
-/// Root may read everything; a path through a file cannot be read even by root.
+/// Root may read every file, so a permission does not help here. Not even root can read a path through a
+/// file.
 #[cfg(unix)]
 #[test]
 fn a_file_that_may_not_be_read_any_more_keeps_the_last_token() {
@@ -332,7 +333,7 @@ fn an_opaque_token_and_another_interval_are_settings() {
     assert_eq!(header(&source), "Bearer id:2");
 }
 
-/// Does blocking work at once, or keeps it undone as a thread does that hangs.
+/// Does blocking work at once, or keeps the work, as a thread that hangs does.
 #[derive(Clone, Debug)]
 struct Threads {
     time: VirtualTime,
@@ -437,7 +438,7 @@ fn a_file_system_that_hangs_holds_up_no_request_for_long_and_takes_one_thread() 
         1,
         "each try takes a thread more"
     );
-    // The last try ends. Then the thread goes on, and the next read may begin.
+    // The last fetch ends with an error. Then the thread ends its read, so the next read may begin.
     threads.time.run();
     fixture.replace("new");
     for Work(work) in threads.works.lock().unwrap().drain(..) {
@@ -460,7 +461,7 @@ fn a_file_system_that_hangs_holds_up_no_request_for_long_and_takes_one_thread() 
     );
 }
 
-/// As where a runtime is shut down before a thread takes the work.
+/// A runtime may shut down before a thread takes the work.
 #[test]
 fn a_read_that_is_dropped_undone_does_not_count_as_one_that_hangs() {
     let fixture = Fixture::with("good");
@@ -478,7 +479,7 @@ fn a_read_that_is_dropped_undone_does_not_count_as_one_that_hangs() {
     }
 }
 
-/// A runtime without threads for work that blocks: each read has a thread of its own.
+/// This runtime has no threads for blocking work, so each read has a thread of its own.
 #[test]
 fn a_thread_that_has_read_makes_way_for_the_next() {
     let fixture = Fixture::with("token-0");
@@ -504,7 +505,7 @@ fn a_lazy_file_may_come_later_and_a_chain_goes_on_meanwhile() {
     );
     let error = threads.time.block_on(source.token()).unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Absent);
-    // In the back-off as well, and at once.
+    // The error comes at once, also in the back-off.
     let error = source
         .token()
         .now_or_never()

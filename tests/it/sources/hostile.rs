@@ -1,4 +1,4 @@
-//! A source that fetches, among runtimes, clocks, wakers and users' code that do their worst.
+//! A source that fetches, with runtimes, clocks, wakers and fetch functions that do the worst they can.
 //!
 //! A test that fails here may wait or loop for ever.
 
@@ -23,7 +23,7 @@ use tower_bearer::{
 use super::refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script};
 use crate::support::{Task, in_child, text, token, virtual_time::VirtualTime};
 
-/// Does as `time` does, but for what a test changes.
+/// Behaves like `time`, except for `spawn` and `sleep`, which a test can change.
 #[derive(Debug)]
 struct Odd {
     time: VirtualTime,
@@ -161,7 +161,7 @@ fn a_waiter_is_told_of_an_invalidation_also_when_the_fetch_has_just_ended_or_bee
     }
 }
 
-/// Counts the clones of its waker that live.
+/// A waker. Each clone of the waker holds a reference to `count`.
 fn counted(count: &Arc<()>) -> Waker {
     struct Count(#[allow(dead_code)] Arc<()>);
     impl std::task::Wake for Count {
@@ -170,7 +170,7 @@ fn counted(count: &Arc<()>) -> Waker {
     Waker::from(Arc::new(Count(Arc::clone(count))))
 }
 
-/// Asks the source when it is dropped, and waits for the answer.
+/// Asks the source in its `Drop`, polls once, and records the answer.
 struct AsksWhenDropped(Arc<Mutex<Option<RefreshingToken>>>, Arc<Mutex<Vec<String>>>);
 
 impl Drop for AsksWhenDropped {
@@ -189,7 +189,7 @@ impl Drop for AsksWhenDropped {
 
 #[test]
 fn a_fetch_that_asks_its_own_source_as_it_is_dropped_gets_an_error_at_once() {
-    // At its time limit, the fetch is over before it is dropped, and its source backs off.
+    // If the fetch reaches its time limit, it has failed before it is dropped, so the source backs off.
     for (runtime_dies, expected) in [(false, "Err(TimedOut)"), (true, "Err(Recursive)")] {
         let time = VirtualTime::new();
         let handle: Arc<Mutex<Option<RefreshingToken>>> = Arc::default();
@@ -219,8 +219,8 @@ fn a_fetch_that_asks_its_own_source_as_it_is_dropped_gets_an_error_at_once() {
     }
 }
 
-/// In a process of its own: where another test has paused tokio's clock, that clock panics while a
-/// thread ends.
+/// Runs in a child process. If another test in this process has paused tokio's clock, the clock panics
+/// while a thread ends.
 #[test]
 fn a_source_can_be_asked_while_the_thread_ends() {
     let test = "sources::hostile::a_source_can_be_asked_while_the_thread_ends";
@@ -284,7 +284,7 @@ fn a_waker_may_ask_the_source_as_it_is_cloned() {
 
 #[test]
 fn a_fetch_that_gives_up_its_turn_leaves_no_waker_behind() {
-    // The first call of the function blocks its thread for as long as the test takes.
+    // The first call of the fetch function blocks its thread until the end of the test.
     let (release, blocked) = std::sync::mpsc::channel::<()>();
     let (say, begun) = std::sync::mpsc::channel::<()>();
     let mut calls = 0;
@@ -320,7 +320,7 @@ fn a_fetch_that_gives_up_its_turn_leaves_no_waker_behind() {
     assert_eq!(left, 0, "wakers left behind");
 }
 
-/// No task, no timer, and a clock that runs.
+/// A runtime without tasks and timers, but with a clock.
 #[derive(Debug, Default)]
 struct NoTimer(AtomicUsize);
 
@@ -331,7 +331,7 @@ impl Runtime for NoTimer {
     fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
         pending().boxed()
     }
-    /// Each reading is a minute later.
+    /// Each call is a minute later than the call before.
     fn now(&self) -> Instant {
         static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
         let minutes = self.0.fetch_add(1, Ordering::SeqCst);

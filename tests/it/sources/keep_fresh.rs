@@ -1,4 +1,4 @@
-//! `keep_fresh`, polled by hand: what wakes it, what it does then, and when it ends.
+//! `keep_fresh`, polled by hand: what wakes the future, what the future does then, and when it ends.
 
 use std::{
     sync::{
@@ -17,13 +17,13 @@ use crate::{
     support::{Task, virtual_time::VirtualTime},
 };
 
-/// A source whose tokens are refreshed after 47 minutes and 50 seconds.
+/// A source that refreshes each token after 47 minutes and 50 seconds.
 fn source(endpoint: &Endpoint) -> RefreshingToken {
     let builder = endpoint.builder().refresh_jitter(0.0).startup_jitter(0.0);
     builder.build()
 }
 
-/// A `keep_fresh` that is polled when it is woken, as an executor does it, and at first.
+/// A `keep_fresh` that is polled as by an executor: at first, and then whenever it is woken.
 struct Kept<F> {
     task: Task<F>,
     seen: Option<usize>,
@@ -46,7 +46,7 @@ impl<F: Future<Output = ()>> Kept<F> {
         }
     }
 
-    /// Polls it for as long as it is woken. It must not end.
+    /// Polls the future for as long as it is woken. The future must not end.
     fn settle(&mut self, endpoint: &Endpoint) {
         while self.is_woken() {
             self.poll_if_woken();
@@ -114,7 +114,7 @@ fn a_refresh_by_hand_puts_its_next_refresh_off() {
     assert_eq!(endpoint.fetches(), 3);
 }
 
-/// The monotonic clock stands still meanwhile, and so does every timer.
+/// While the machine sleeps, the monotonic clock and every timer stand still.
 #[test]
 fn a_machine_that_slept_is_noticed_within_a_minute() {
     let endpoint = Endpoint::new(one_hour);
@@ -142,7 +142,7 @@ fn it_sleeps_until_a_refresh_is_due_and_looks_at_the_clock_once_a_minute() {
     assert_eq!(endpoint.fetches(), 1);
 }
 
-/// A refresh that is due and runs is listened to.
+/// While a refresh runs, `keep_fresh` listens to it.
 #[test]
 fn while_a_refresh_runs_it_sleeps_and_hears_at_once_of_its_end() {
     let endpoint = Endpoint::new(one_hour);
@@ -158,7 +158,7 @@ fn while_a_refresh_runs_it_sleeps_and_hears_at_once_of_its_end() {
         polls += u32::from(kept.is_woken());
         kept.settle(&endpoint);
     }
-    // It looks whether the fetch still shows signs of life.
+    // Each poll checks whether the fetch still shows signs of life.
     assert!((1..=20).contains(&polls), "{polls}");
     endpoint.time.advance(Duration::from_millis(1));
     assert!(kept.is_woken());
@@ -201,7 +201,7 @@ fn a_failed_refresh_is_tried_again_after_its_back_off_without_a_request() {
     assert!(source.status().expiry().is_some());
 }
 
-/// Where the runtime drops every task, a loop without a pause would take a whole core.
+/// If a runtime drops every task, a loop without a pause would take a whole core.
 #[test]
 fn after_a_lost_fetch_it_waits_for_a_second() {
     let endpoint = Endpoint::new(|| Script::Hang);
@@ -220,7 +220,7 @@ fn after_a_lost_fetch_it_waits_for_a_second() {
     }
 }
 
-/// As a runtime that was shut down. Each lost task is a change, which wakes it.
+/// Behaves like a runtime that was shut down. Each lost task is a change, which wakes `keep_fresh`.
 #[derive(Clone, Debug)]
 struct Dropping {
     time: VirtualTime,

@@ -1,5 +1,5 @@
-//! Runtimes of a user's own: with a coarse clock that lags, and with a place to run things only now
-//! and then.
+//! Runtimes of users: a runtime with a coarse clock that lags, and a runtime that takes tasks only at some
+//! times.
 
 use std::{
     sync::{
@@ -19,10 +19,10 @@ use crate::{
 
 const MILLI: Duration = Duration::from_millis(1);
 const NANO: Duration = Duration::from_nanos(1);
-/// What `Runtime::coarse_now` may lag.
+/// The most by which `Runtime::coarse_now` may lag.
 const LAG: Duration = Duration::from_millis(20);
 
-/// Virtual time whose coarse clock is as far behind as it may be.
+/// Virtual time, with a coarse clock that lags as much as it may.
 #[derive(Clone, Debug)]
 struct Lagging(VirtualTime);
 
@@ -59,13 +59,13 @@ fn on_a_lagging_clock(endpoint: &Endpoint) -> RefreshingToken {
 
 #[test]
 fn a_coarse_clock_that_lags_serves_no_token_past_its_end() {
-    // A fast path was published shortly before the end, or longer before.
+    // The token was published for the fast path at this time before the end of its service.
     for before in [NANO, MILLI, LAG, 21 * MILLI, 500 * MILLI] {
         let endpoint = Endpoint::new(|| Script::Hang);
         endpoint.script([one_hour()]);
         let source = on_a_lagging_clock(&endpoint);
         endpoint.time.block_on(source.token()).unwrap();
-        // Service ends ten seconds before the token does.
+        // Service ends ten seconds before the token expires.
         endpoint.time.advance(HOUR - 10 * SECOND - before);
         for _ in 0..2 {
             let token = source.token().now_or_never().expect("it is good");
@@ -97,7 +97,7 @@ fn a_coarse_clock_that_lags_notices_that_a_refresh_is_due() {
 struct Opened {
     time: VirtualTime,
     open: Arc<AtomicBool>,
-    /// Has timers in any case.
+    /// Whether there are timers even while the runtime is not open.
     timers: bool,
 }
 
@@ -145,8 +145,8 @@ impl Runtime for Opened {
     }
 }
 
-/// Its timers are made anew there: without signs of life a waiter would take it for lost, and begin
-/// a second fetch beside it.
+/// Inside the runtime, the fetch makes its timers anew. Without them it would show no signs of life, so a
+/// waiter would take the fetch for lost and begin a second fetch.
 #[test]
 fn a_fetch_begun_outside_the_runtime_goes_on_inside_and_shows_signs_of_life() {
     let endpoint = Endpoint::new(one_hour);
@@ -175,7 +175,7 @@ fn a_fetch_begun_outside_the_runtime_has_its_time_limit_from_its_beginning() {
     runtime.open();
     let inside = waiting(&source);
     assert_eq!(endpoint.time.tasks(), 1, "the runtime has it");
-    // Nobody waits any more, and the task ends all the same.
+    // Nobody waits any more. The task still ends.
     drop((inside, outside));
     endpoint.time.advance(10 * SECOND - NANO);
     assert_eq!(endpoint.time.tasks(), 1);
@@ -185,7 +185,7 @@ fn a_fetch_begun_outside_the_runtime_has_its_time_limit_from_its_beginning() {
     assert_eq!(source.status().failures(), 1);
 }
 
-/// Polls a caller each second, as its own timers and the fetch have it.
+/// Polls a caller once a second until it has its result.
 fn run_to_end<F: Future + Unpin>(time: &VirtualTime, mut future: F, most: Duration) -> F::Output {
     let end = time.now() + most;
     while time.now() < end {
@@ -197,7 +197,7 @@ fn run_to_end<F: Future + Unpin>(time: &VirtualTime, mut future: F, most: Durati
     panic!("it still waits");
 }
 
-/// With timers, and with nothing to run a task on.
+/// The runtime has timers, but takes no tasks.
 #[test]
 fn a_fetch_that_its_waiters_poll_is_not_lost_however_often_and_however_rarely_they_do() {
     for every in [100 * MILLI, SECOND, 5 * SECOND] {

@@ -1,4 +1,5 @@
-//! Time in tests: with the feature `test-util`, tokio's paused clock governs all that the crate does.
+//! Time in tests: with the feature `test-util`, tokio's paused clock controls everything that the crate
+//! does.
 
 use std::{
     fs,
@@ -21,7 +22,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Its tokens live for an hour and are `token-1`, `token-2` and so on.
+/// A source with tokens that live for an hour: `token-1`, `token-2` and so on.
 fn hourly(fetches: &Arc<AtomicUsize>) -> RefreshingTokenBuilder {
     let fetches = Arc::clone(fetches);
     RefreshingToken::builder(move || {
@@ -109,7 +110,7 @@ async fn a_token_alone_knows_paused_time_by_both_clocks() {
         assert!(!token.is_expired());
         assert!(StaticToken::new(token.clone()).token().await.is_ok());
     }
-    // The moments at which the expiries were made differ a little.
+    // The tokens were made at slightly different moments.
     advance(HOUR + SECOND).await;
     for token in &tokens {
         assert!(token.is_expired());
@@ -130,11 +131,11 @@ async fn a_file_is_read_again_by_paused_time() {
     advance(59 * SECOND).await;
     assert_eq!(text(&source.token().await.unwrap()), "Bearer first");
     advance(MINUTE + SECOND).await;
-    // Past twice the interval, the request waits, and paused time does not run while a thread reads.
+    // After twice the interval, the request waits. Paused time stands still while a thread reads.
     assert_eq!(text(&source.token().await.unwrap()), "Bearer second");
 }
 
-/// A source that two tests share, as a `static` is. The clock of the second goes back.
+/// Two tests may share a source in a `static`. For the source, the clock goes back between the tests.
 #[test]
 fn a_clock_that_goes_back_between_two_tests_holds_up_no_request() {
     static SHARED: OnceLock<RefreshingToken> = OnceLock::new();
@@ -163,7 +164,7 @@ async fn keep_fresh_refreshes_on_time_without_a_request() {
     sleep(SECOND).await;
     assert_eq!(fetches.load(Ordering::SeqCst), 1);
     sleep(24 * HOUR).await;
-    // A token each 47 minutes and 50 seconds.
+    // A refresh takes place every 47 minutes and 50 seconds.
     assert_eq!(fetches.load(Ordering::SeqCst), 31);
     let status = source.status();
     assert_eq!(status.failures(), 0);

@@ -1,4 +1,4 @@
-//! `RefreshingToken`: one fetch for all, ahead of expiry, in the background.
+//! `RefreshingToken`: all requests share a fetch, which runs in the background, ahead of expiry.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +24,7 @@ pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// What a fetch is to do.
+/// What a fetch does.
 pub(crate) enum Script {
     /// Give a token with this lifetime.
     Token(Option<Duration>),
@@ -34,9 +34,9 @@ pub(crate) enum Script {
     Panic,
     /// Never end.
     Hang,
-    /// Give a token that lives for an hour once the test says so.
+    /// Wait until the test says so, then give a token that lives for an hour.
     When(oneshot::Receiver<()>),
-    /// Take this long.
+    /// Take this long, then give a token that lives for an hour.
     Slow(Duration),
 }
 
@@ -131,7 +131,7 @@ pub(crate) fn one_hour() -> Script {
     Script::Token(Some(HOUR))
 }
 
-/// The token that comes without time passing, by its number.
+/// The number of the token that the source gives without time passing.
 pub(crate) fn number(endpoint: &Endpoint, source: &impl TokenSource) -> u32 {
     number_of(&endpoint.time.block_on(source.token()).unwrap())
 }
@@ -142,7 +142,7 @@ pub(crate) fn number_of(token: &BearerToken) -> u32 {
     text.strip_prefix("Bearer token-").unwrap().parse().unwrap()
 }
 
-/// A caller who waits.
+/// A caller that waits for its token.
 pub(crate) fn waiting(source: &impl TokenSource) -> TokenFuture {
     let mut future = source.token();
     assert!(poll(&mut future).is_pending(), "the caller does not wait");
@@ -182,7 +182,7 @@ fn ten_thousand_callers_cost_one_fetch() {
 #[test]
 fn whoever_is_cancelled_the_others_get_the_token_of_that_fetch() {
     for time in [VirtualTime::new, VirtualTime::caller_driven] {
-        // Each subset of four callers stays, the others leave, at three moments.
+        // Of four callers, each subset stays once. The other callers leave, at one of three moments.
         for stay in 1_u32..16 {
             for polls_before in 0..3 {
                 let endpoint = Endpoint::on(time(), one_hour);
@@ -242,7 +242,8 @@ fn a_token_is_refreshed_in_the_background_while_the_old_one_is_served() {
     endpoint.script([Script::Token(Some(HOUR)), Script::When(signal)]);
     let source = endpoint.source();
     assert_eq!(number(&endpoint, &source), 1);
-    // A fifth of the lifetime before service ends, and up to three quarters of the lifetime earlier.
+    // The refresh begins a fifth of the lifetime before the end of service, or up to three quarters of the
+    // lifetime earlier.
     endpoint.time.advance(2 * MINUTE + 49 * SECOND);
     assert_eq!(number(&endpoint, &source), 1);
     endpoint.time.run();
@@ -315,7 +316,7 @@ fn how_long_before_its_expiry_a_token_is_served_is_a_setting() {
     drop(waiting(&source));
 }
 
-/// When the refresh of a token is due that was fetched just now and lives for an hour.
+/// The time until the refresh of a token that was just fetched and lives for an hour.
 fn due(settings: impl Fn(RefreshingTokenBuilder) -> RefreshingTokenBuilder) -> Duration {
     let endpoint = Endpoint::new(one_hour);
     let source = settings(endpoint.builder()).build();
@@ -358,7 +359,7 @@ fn a_token_that_expired_while_the_machine_slept_is_not_served() {
     let source = endpoint.source();
     assert_eq!(number(&endpoint, &source), 1);
     endpoint.time.suspend(2 * HOUR);
-    // The clock on the wall is looked at once in a second.
+    // The source reads the wall clock about once a second.
     endpoint.time.advance(SECOND);
     assert_eq!(number(&endpoint, &source), 2);
 }
@@ -368,7 +369,7 @@ fn after_a_sleep_that_nobody_saw_the_next_401_mends_it() {
     let endpoint = Endpoint::new(one_hour);
     let source = endpoint.source();
     assert_eq!(number(&endpoint, &source), 1);
-    // Served without a look at the clock on the wall for a second from here.
+    // For a second from now, the source serves the token without reading the wall clock.
     assert_eq!(number(&endpoint, &source), 1);
     endpoint.time.suspend(2 * HOUR);
     let token = endpoint.time.block_on(source.token()).unwrap();
@@ -527,7 +528,7 @@ fn tokio_runs_the_fetch_in_the_background() {
         });
         drop(waiting(&source));
         go.send(()).unwrap();
-        // Nobody waits; the background task gets its turn when this one yields.
+        // Nobody waits. The background task runs when this task yields.
         while source.token().now_or_never().is_none() {
             tokio::task::yield_now().await;
         }
@@ -541,7 +542,7 @@ fn with_no_runtime_at_all_the_default_source_works() {
     assert_eq!(number_of(&token), 1);
 }
 
-/// A caller whose fetch has ended in the background, and who has not been polled since.
+/// A caller that was not polled after its fetch ended in the background.
 fn ended_but_unpolled() -> (Endpoint, RefreshingToken, TokenFuture) {
     let endpoint = Endpoint::new(one_hour);
     let (go, signal) = oneshot::channel();

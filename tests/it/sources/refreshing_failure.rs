@@ -1,4 +1,4 @@
-//! `RefreshingToken`: what a fetch that fails costs, and what it does not.
+//! `RefreshingToken`: what happens when a fetch fails.
 
 use std::{
     error::Error,
@@ -31,13 +31,14 @@ fn a_failed_refresh_never_displaces_a_valid_token() {
     let source = endpoint.source();
     number(&endpoint, &source);
     endpoint.time.advance(50 * MINUTE);
-    // Until 10 s before expiry.
+    // Ask until 10 s before expiry.
     for _ in 0..589 {
         let token = source.token().now_or_never().expect("a caller waits");
         assert_eq!(number_of(&token.unwrap()), 1);
         endpoint.time.advance(SECOND);
     }
-    // A random wait of up to 30 s: about one fetch in 15 s, and a few more at first.
+    // The back-off is a random time of up to 30 s. So there is a fetch about every 15 s, and a few more at
+    // first.
     assert!(
         (10..100).contains(&endpoint.fetches()),
         "{}",
@@ -102,7 +103,7 @@ fn the_back_off_doubles_to_its_limit_and_starts_again_after_a_success() {
     let mut longest = vec![Duration::ZERO; 12];
     for seed in 0..200 {
         let endpoint = Endpoint::new(|| Script::Fail);
-        // Set by the user, the numbers hold also with no token to serve.
+        // A back-off that the user sets also applies when there is no token to serve.
         let builder = endpoint.builder().random_seed(seed);
         let first = Duration::from_millis(100);
         let source = builder.backoff(first, 30 * SECOND).build();
@@ -150,7 +151,8 @@ fn a_fetch_that_takes_over_thirty_seconds_is_given_up() {
     endpoint.time.advance(SECOND);
     let error = endpoint.time.block_on(caller).unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::TimedOut);
-    // A fetch through a buffer that waits for itself is seen by its time limit only.
+    // If a fetch waits for itself through a buffer, only the time limit notices. So the error names this
+    // cause.
     assert_eq!(
         error.to_string(),
         "the token could not be fetched within 30s; a fetch through a client that waits for this \
@@ -181,7 +183,7 @@ fn the_third_loss_within_one_wait_is_an_error_and_the_next_request_begins_anew()
     assert_eq!(number(&endpoint, &source), 4);
 }
 
-/// After a pause of the whole process the timer of a waiter may end before the timer of the fetch.
+/// After a pause of the whole process, the timer of a waiter may fire before the timer of the fetch.
 #[test]
 fn a_fetch_is_lost_after_two_checks_without_a_sign_of_life_and_not_after_one() {
     const CHECK: Duration = Duration::from_millis(2_500);
@@ -195,7 +197,7 @@ fn a_fetch_is_lost_after_two_checks_without_a_sign_of_life_and_not_after_one() {
         endpoint.time.tasks()
     };
     assert_eq!(silent_check(), 1);
-    // A sign of life, after which it takes two checks again.
+    // The fetch shows a sign of life. After that, two silent checks are needed again.
     endpoint.time.advance(Duration::ZERO);
     for tasks in [1, 1, 2] {
         assert_eq!(silent_check(), tasks);
@@ -205,7 +207,7 @@ fn a_fetch_is_lost_after_two_checks_without_a_sign_of_life_and_not_after_one() {
     assert_eq!(source.status().failures(), 0);
 }
 
-/// The runtime of the fetch stands still, so the timer of the waiter is first.
+/// The runtime of the fetch stands still, so the timer of the waiter fires first.
 #[test]
 fn a_waiter_that_ends_a_fetch_hears_of_its_time_limit_and_not_of_the_back_off_after_it() {
     let endpoint = Endpoint::new(|| Script::Hang);
@@ -316,7 +318,7 @@ fn a_token_that_has_expired_when_it_comes_is_served_since_our_clock_cannot_judge
     let source = endpoint.source();
     let mut begun = Vec::new();
     for _ in 0..3600 {
-        // No request waits but the first, and none fails.
+        // Only the first request waits, and no request fails.
         number(&endpoint, &source);
         if begun.last() != Some(&endpoint.last_fetch()) {
             begun.push(endpoint.last_fetch());
@@ -363,7 +365,7 @@ fn with_no_token_to_serve_the_back_off_is_at_most_half_the_outage() {
         let endpoint = Endpoint::new(|| Script::Fail);
         let source = endpoint.builder().random_seed(seed).build();
         let start = endpoint.time.elapsed();
-        // An outage of eleven seconds.
+        // The outage lasts for eleven seconds.
         while endpoint.time.elapsed() - start < 11 * SECOND {
             error(&endpoint, &source);
             endpoint.time.advance(Duration::from_millis(50));
@@ -392,14 +394,14 @@ fn a_caller_that_was_not_polled_until_its_token_expired_gets_another() {
     assert_eq!(number_of(&token), 2);
 }
 
-/// Overflows the stack if each of them is waited for within the wait for the one before.
+/// If each wait were within the wait before, the stack would overflow.
 #[test]
 fn a_caller_may_be_polled_too_late_for_any_number_of_tokens() {
     let endpoint = Endpoint::new(|| Script::Slow(SECOND));
     let source = endpoint.source();
     let mut caller = waiting(&source);
     for _ in 0..20_000 {
-        // The token comes, and is over.
+        // The token comes, and expires before the caller is polled.
         endpoint.time.advance(2 * HOUR);
         assert!(crate::sources::refreshing::poll(&mut caller).is_pending());
     }
@@ -415,7 +417,7 @@ fn the_error_of_the_fetch_function_keeps_its_type() {
     assert!(error.source().unwrap().is::<std::io::Error>());
 }
 
-/// An error that asks for a token when it is dropped, as one may that owns a client.
+/// An error that asks for a token in its `Drop`, as an error that owns a client may.
 struct Asks(Arc<Mutex<Option<RefreshingToken>>>);
 
 impl Drop for Asks {
@@ -441,7 +443,7 @@ impl fmt::Display for Asks {
 
 impl Error for Asks {}
 
-/// Hangs if an error is dropped under a lock.
+/// This test hangs if the source drops an error under a lock.
 #[test]
 fn dropping_the_error_of_a_fetch_may_ask_for_a_token() {
     type Displace = fn(&VirtualTime, &RefreshingToken);
@@ -488,7 +490,7 @@ fn dropping_the_error_of_a_fetch_may_ask_for_a_token() {
     }
 }
 
-/// Panics again when it is dropped.
+/// The payload of a panic that panics again when it is dropped.
 struct Bomb;
 
 impl Drop for Bomb {

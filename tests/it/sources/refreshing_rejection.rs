@@ -1,4 +1,4 @@
-//! `RefreshingToken`: what a 401 costs.
+//! `RefreshingToken`: what happens after a 401.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ fn a_rejected_token_is_sent_again_only_when_it_cannot_be_replaced() {
     drop(go);
     assert_eq!(number_of(&endpoint.time.block_on(caller).unwrap()), 1);
     assert_eq!(endpoint.fetches(), 2);
-    // And never past its expiry.
+    // The rejected token is never sent past its expiry.
     endpoint.time.advance(HOUR);
     let error = endpoint.time.block_on(source.token()).unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Failed);
@@ -75,7 +75,7 @@ fn one_spurious_401_and_an_outage_do_not_add_up_to_a_total_outage() {
     }
     endpoint.otherwise(one_hour);
     endpoint.time.advance(30 * SECOND);
-    // No request waits for a replacement until a fetch succeeds: this try runs in the background.
+    // Until a fetch succeeds, no request waits for a replacement: this fetch runs in the background.
     assert_eq!(number(&endpoint, &source), 1);
     endpoint.time.run();
     assert!(
@@ -156,7 +156,7 @@ fn a_fetch_that_gives_the_rejected_token_again_is_an_error_that_says_so() {
         error.to_string(),
         "a server has already rejected the token that was fetched"
     );
-    // Not a loop: the back-off holds.
+    // The source does not fetch in a loop: it backs off.
     assert_eq!(number(&endpoint, &source), 1);
     assert_eq!(endpoint.fetches(), 2);
 }

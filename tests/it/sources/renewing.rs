@@ -1,5 +1,4 @@
-//! A fetch function that has state, and one that gets the token before; and what a source tells of
-//! itself.
+//! Fetch functions with state, fetch functions that get the previous token, and the status of a source.
 
 use std::{
     cell::Cell,
@@ -21,7 +20,7 @@ use crate::{
     support::{Server, get, send, status, text, token},
 };
 
-/// The texts of what a fetch function was given.
+/// The texts of the tokens that a fetch function was given.
 type Seen = Arc<Mutex<Vec<Option<String>>>>;
 
 fn renewing(seen: &Seen) -> RefreshingToken {
@@ -96,7 +95,7 @@ fn a_renewing_fetch_gets_a_token_that_was_rejected_before_it_was_fetched() {
 
 #[test]
 fn a_renewing_fetch_hears_what_the_server_said() {
-    // Azure revokes a token before it ends, and says which claims the next token needs.
+    // Azure revokes a token before its expiry, and says which claims the next token needs.
     const REVOKED: &str = r#"Bearer realm="", error="insufficient_claims", claims="eyJuYmYiOjF9""#;
     const EXPIRED: &str = r#"Bearer error='invalid_token', scope="read write""#;
 

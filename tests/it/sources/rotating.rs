@@ -1,4 +1,4 @@
-//! A token that other code pushes: everybody gets the newest, and nobody waits for ever.
+//! A token that other code pushes: each request gets the newest token, and no request waits for ever.
 
 use std::{
     future::Future,
@@ -26,12 +26,12 @@ fn waiters(source: &RotatingToken, number: usize) -> Vec<Waiter> {
     (0..number).map(|_| Task::waiting(source.token())).collect()
 }
 
-/// The token that a waiter has, as it goes out.
+/// The header value of the token that a waiter gets.
 fn given(waiter: &mut Waiter) -> String {
     text(&waiter.finish().unwrap())
 }
 
-/// The token that a request gets which does not wait.
+/// The header value of the token that a request gets without a wait.
 fn at_hand(source: &RotatingToken) -> String {
     given(&mut Task::new(source.token()))
 }
@@ -46,7 +46,7 @@ fn the_next_request_carries_the_token_that_was_rotated_in() {
     send(&mut service, get(URI)).unwrap();
     source.rotate(token("second"));
     send(&mut service, get(URI)).unwrap();
-    // Any handle will do, and every service sees it.
+    // Any handle can rotate, and every service sees the new token.
     source.clone().rotate(token("third"));
     send(&mut clone, get(URI)).unwrap();
     assert_eq!(
@@ -89,7 +89,7 @@ fn no_waiter_is_lost_whichever_others_are_cancelled() {
     #[derive(Clone, Copy, Debug)]
     enum When {
         BeforeTheRotation,
-        /// Woken, but not polled: its wake-up must not be the only one.
+        /// The cancelled waiters were woken, but not polled. The other waiters must be woken as well.
         AfterTheRotation,
     }
     for when in [When::BeforeTheRotation, When::AfterTheRotation] {
@@ -157,7 +157,7 @@ impl ArcWake for Count {
     }
 }
 
-/// Else each request that times out while there is no token would leave its task behind.
+/// Otherwise, each request that times out while there is no token would leave its task behind.
 #[test]
 fn a_waiter_that_is_cancelled_leaves_nothing_behind() {
     let source = RotatingToken::empty();
@@ -188,7 +188,7 @@ fn a_rotation_between_the_ask_and_the_first_poll_is_seen() {
     source.rotate(token("first"));
     assert_eq!(given(&mut early), "Bearer first");
 
-    // And one for which others have waited already.
+    // The same holds if other waiters have waited before.
     let source = RotatingToken::empty();
     let others = waiters(&source, 2);
     let mut early = Task::new(source.token());
@@ -305,7 +305,7 @@ fn a_rotation_does_not_disturb_requests_in_flight() {
     assert_eq!(server.authorizations(), ["Bearer first"], "it is sent once");
 }
 
-/// Polls its future as soon as it is woken, on the stack of whoever wakes it.
+/// A waker that polls its future at once, on the stack of the code that wakes it.
 struct Eager {
     future: Mutex<TokenFuture>,
     given: Mutex<Option<String>>,
@@ -328,7 +328,7 @@ impl ArcWake for Eager {
     }
 }
 
-/// Hangs if a waker is woken under a lock.
+/// This test hangs if the source wakes a waker under a lock.
 #[test]
 fn waking_may_poll_at_once() {
     let source = RotatingToken::empty();
@@ -349,7 +349,7 @@ fn waking_may_poll_at_once() {
 fn no_waiter_is_lost_when_it_races_with_a_rotation() {
     for round in 0..2_000 {
         let source = RotatingToken::empty();
-        // So many that the rotation falls between two of them, or into one.
+        // With so many polls, the rotation falls between two polls or into a poll.
         let mut racers: Vec<_> = (0..64).map(|_| Task::new(source.token())).collect();
         let polled = AtomicUsize::new(0);
         let waits: Vec<bool> = thread::scope(|scope| {
@@ -367,7 +367,7 @@ fn no_waiter_is_lost_when_it_races_with_a_rotation() {
             racing.join().unwrap()
         });
         for (racer, waits) in racers.iter_mut().zip(waits) {
-            // No executor polls a waiter again that nobody has woken.
+            // An executor does not poll a waiter again if nobody has woken the waiter.
             if waits {
                 assert_eq!(racer.wakes(), 1, "round {round}");
                 assert_eq!(given(racer), "Bearer first", "round {round}");
@@ -394,7 +394,7 @@ fn no_waiter_is_lost_when_another_one_is_cancelled_during_the_rotation() {
                 thread::yield_now();
             }
             source.rotate(token("first"));
-            // While others are polled and dropped.
+            // Meanwhile other waiters are polled and dropped.
             for waiter in &mut staying {
                 assert_eq!(waiter.wakes(), 1, "round {round}");
                 assert_eq!(given(waiter), "Bearer first", "round {round}");

@@ -1,7 +1,7 @@
-//! A fetch has one owner: what becomes of it where runtimes are many, dropped, idle, kept elsewhere,
-//! or absent.
+//! Fetches and runtimes: there may be many runtimes, and a runtime may be dropped, idle, kept elsewhere, or
+//! absent.
 //!
-//! The waits are bounded, and no verdict depends on speed: a test that fails would wait for ever.
+//! The waits have a limit only so that a test that would wait for ever fails. No result depends on speed.
 
 use std::{
     future::{Future, pending},
@@ -31,7 +31,7 @@ use tower_bearer::{
 
 use crate::support::{text, token};
 
-/// Longer than any test has to wait for something that does come.
+/// A limit for waits. It is longer than any successful wait.
 const LONG: Duration = Duration::from_secs(60);
 const MOMENT: Duration = Duration::from_millis(5);
 
@@ -39,7 +39,7 @@ fn current_thread() -> Tokio {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// With a thread that drives it.
+/// A runtime that its own thread drives.
 fn driven() -> Tokio {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(1).enable_all().build().unwrap()
@@ -49,12 +49,12 @@ fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(noop_waker_ref()))
 }
 
-/// What `future` gives, within a time in which it surely can.
+/// The result of `future`. Panics if `future` takes too long.
 fn within<T>(runtime: &Tokio, future: impl Future<Output = T>) -> T {
     runtime.block_on(async { timeout(LONG, future).await.expect("it hangs") })
 }
 
-/// Counts its fetches, which take a while on the timer of the runtime that they began in.
+/// Counts fetches. Each fetch takes a while, on a timer of the runtime in which it began.
 struct Slow {
     begun: Arc<AtomicUsize>,
     ended: Arc<AtomicUsize>,
@@ -156,7 +156,7 @@ fn waiters_in_other_runtimes_go_on_when_the_runtime_of_the_fetch_is_dropped() {
 #[test]
 fn a_runtime_for_each_call_costs_no_failed_request() {
     let slow = Slow::new();
-    // Lifetimes so short that most calls find a refresh due.
+    // The lifetimes are so short that most calls find a refresh due.
     let source = RefreshingToken::builder(slow.fetch(MOMENT, Duration::from_secs(2)))
         .startup_jitter(0.0)
         .refresh_jitter(0.0)
@@ -190,7 +190,7 @@ fn a_fetch_in_a_runtime_that_nobody_drives_is_begun_anew_by_a_waiter_elsewhere()
     let given = within(&current_thread(), source.token()).unwrap();
     assert_eq!(text(&given), format!("Bearer token-{}", slow.begun()));
 
-    // The idle runtime goes on: what it brings late displaces nothing.
+    // The idle runtime goes on. Its late token does not displace the good token.
     idle.block_on(async { sleep(MOMENT * 4).await });
     let still = within(&idle, source.token()).unwrap();
     assert!(still.is_same(&given));
@@ -238,7 +238,7 @@ fn a_fetch_over_a_socket_goes_on_when_a_runtime_that_joined_it_stands_still_or_i
             let joined = current_thread();
             let mut future = source.token();
             joined.block_on(async {
-                // Whether or not the fetch has ended by now.
+                // The fetch may have ended by now.
                 let _ = poll_once(&mut future);
             });
             if !stands_still {
@@ -300,7 +300,7 @@ fn a_fetch_in_the_background_is_finished_after_the_last_handle_is_gone() {
 
 #[test]
 fn a_source_whose_runtime_loses_every_fetch_says_that_no_token_can_come() {
-    /// Takes every task, and drops it.
+    /// A runtime that takes every task and drops it.
     #[derive(Debug)]
     struct Shut;
 
@@ -341,7 +341,7 @@ fn a_runtime_that_was_shut_down_is_left_for_the_caller_s() {
     assert_eq!(error.kind(), SourceErrorKind::Closed);
 }
 
-/// A sign-out while a fetch runs.
+/// The sign-out comes while a fetch runs.
 #[test]
 fn an_invalidated_source_never_serves_what_the_fetch_before_brings() {
     let runtime = current_thread();
@@ -366,7 +366,7 @@ fn an_invalidated_source_never_serves_what_the_fetch_before_brings() {
         let mut after = tokio::spawn(source.token());
         let error = (&mut before).await.unwrap().unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Invalidated);
-        // The fetch before may still run: the next waits for its end.
+        // The first fetch may still run, so the next fetch waits for its end.
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
@@ -403,7 +403,7 @@ fn a_fetch_that_asks_its_own_source_hears_at_once_that_it_waits_for_itself() {
     cell.lock().unwrap().take();
 }
 
-/// A payload that counts, and panics, when it is dropped.
+/// A payload that, when it is dropped, counts the drop and panics.
 struct Payload(Arc<AtomicUsize>, u8);
 
 impl Drop for Payload {
@@ -510,7 +510,7 @@ fn keep_fresh_fetches_without_a_request_and_ends_with_the_last_handle() {
     });
 }
 
-/// Nothing of a waiter is polled after it was dropped, and it leaves no trace.
+/// A waiter that was dropped is not polled any more, and does not hold up the fetch.
 #[test]
 fn a_waiter_that_is_dropped_leaves_the_fetch_to_the_others() {
     let slow = Slow::new();

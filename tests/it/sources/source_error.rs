@@ -1,4 +1,4 @@
-//! `SourceError`: what a fetch function can say with it, and what its clones share.
+//! `SourceError`: what a fetch function can say by an error, and what the clones of an error share.
 
 use std::{
     error::Error as _,
@@ -84,8 +84,8 @@ fn what_is_said_of_an_error_changes_nothing_else_of_it() {
     }
 }
 
-/// All who waited for one fetch have one error: a clone copies nothing, and what one of them says of
-/// it is for that one only.
+/// All requests that waited for the same fetch share its error, so a clone copies nothing. If a request
+/// adds something to its clone, the other clones stay as they are.
 #[test]
 fn a_clone_shares_the_cause_and_is_told_things_of_its_own() {
     let error = SourceError::with_source(SourceErrorKind::Failed, "no connection", refused());
@@ -99,7 +99,7 @@ fn a_clone_shares_the_cause_and_is_told_things_of_its_own() {
     assert_eq!(error.cause::<IoError>().unwrap().kind(), refused().kind());
 }
 
-/// An error with a cause of its own.
+/// An error that has a cause.
 #[derive(Debug)]
 struct Wrapped(Box<dyn std::error::Error + Send + Sync>);
 

@@ -1,6 +1,6 @@
-//! The allocator of the test binary: it counts, and it looks for secrets in what is freed.
+//! The allocator of the test binary. It counts blocks, and looks for secrets in each block that is freed.
 //!
-//! The only file with `unsafe`: an allocator cannot be written without.
+//! An allocator cannot be written without `unsafe` code.
 #![allow(unsafe_code)]
 
 use std::{
@@ -10,8 +10,8 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-/// What the scan looks for. One more byte, a letter, tells whose secret it is, so that tests that run
-/// at the same time, or one after the other in one process, do not disturb each other.
+/// The text that the scan looks for. The letter after the mark names the owner of the secret, a test. So
+/// tests in the same process do not disturb each other.
 pub(crate) const MARK: &str = "sEcReT-pArT-4711-";
 
 static FOUND: [AtomicUsize; 52] = [const { AtomicUsize::new(0) }; 52];
@@ -26,7 +26,7 @@ static ALLOCATOR: Scanning = Scanning;
 
 struct Scanning;
 
-/// How many blocks were freed, anywhere, that held the secret of `owner`.
+/// How many blocks that held the secret of `owner` were freed so far, by any thread.
 pub(crate) fn found(owner: char) -> usize {
     FOUND[index(owner as u8).expect("an owner from a to z or from A to Z")].load(Ordering::SeqCst)
 }
@@ -38,7 +38,7 @@ pub(crate) fn allocations_in<T>(f: impl FnOnce() -> T) -> (usize, T) {
     (ALLOCATIONS.get() - before, result)
 }
 
-/// How many of the blocks that this thread allocates while `f` runs it does not free again.
+/// How many more blocks this thread allocates than it frees while `f` runs.
 pub(crate) fn kept_by(f: impl FnOnce()) -> usize {
     let freed = FREED.get();
     let (allocated, ()) = allocations_in(f);
@@ -56,26 +56,26 @@ fn index(owner: u8) -> Option<usize> {
 // SAFETY: every block comes from `System` and goes back to it with the layout it came with.
 unsafe impl GlobalAlloc for Scanning {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Fails while the thread ends, when nobody counts any more.
+        // This fails while the thread ends. No test needs the count then.
         let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`. Zeroed, so that the scan never reads
-        // what was never written.
+        // SAFETY: the caller keeps the contract of `alloc`. The block is zeroed, so that the scan never
+        // reads uninitialised bytes.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let _ = FREED.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller gives a block of ours, with its layout.
+        // SAFETY: the caller gives a block of this allocator, with its layout.
         unsafe {
             scan(block, layout.size());
             System.dealloc(block, layout);
         }
     }
 
-    /// Always moves, so that a buffer that grows or shrinks always leaves its old block behind.
+    /// Always moves the block, so that a buffer that grows or shrinks always frees its old block.
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller gives a block of ours, with its layout, and a size that fits it; the
-        // new block does not overlap the old one.
+        // SAFETY: the caller gives a block of this allocator, with its layout, and a valid size. The new
+        // block does not overlap the old block.
         unsafe {
             let new = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !new.is_null() {
@@ -91,7 +91,7 @@ unsafe impl GlobalAlloc for Scanning {
 ///
 /// `block` has `size` initialised bytes.
 unsafe fn scan(block: *const u8, size: usize) {
-    // SAFETY: as the caller says.
+    // SAFETY: the caller promises that these bytes are initialised.
     let bytes = unsafe { std::slice::from_raw_parts(block, size) };
     let mark = MARK.as_bytes();
     for start in memchr::memchr_iter(mark[0], bytes) {
@@ -100,7 +100,7 @@ unsafe fn scan(block: *const u8, size: usize) {
             .and_then(|rest| index(*rest.first()?));
         if let Some(owner) = owner {
             FOUND[owner].fetch_add(1, Ordering::SeqCst);
-            // Blocks are counted, not secrets.
+            // The scan counts blocks, so it stops at the first secret in a block.
             return;
         }
     }

@@ -1,4 +1,4 @@
-//! What `tracing` records on a thread.
+//! The spans and events of `tracing` on a thread.
 
 use std::{
     fmt::{Debug, Write as _},
@@ -15,7 +15,7 @@ pub(crate) const REJECTED: &str = "DEBUG tower_bearer message=a server rejected 
 pub(crate) const REPLACED: &str =
     "DEBUG tower_bearer message=the source has another token for the rejected request";
 
-/// Keeps what is recorded on this thread, as text.
+/// Keeps the spans and events of this thread, as text.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -25,7 +25,7 @@ pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Log::default()));
 
 impl Log {
-    /// What is recorded while `f` runs, of any level and from any crate.
+    /// The spans and events that are recorded while `f` runs, of any level and from any crate.
     pub(crate) fn of(f: impl FnOnce()) -> Vec<String> {
         LazyLock::force(&SECOND);
         let log = Self::default();

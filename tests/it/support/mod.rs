@@ -1,5 +1,5 @@
-//! What several files share: futures polled by hand, a server that is none, sources that a test
-//! drives, and a process of a test's own.
+//! Helpers for several files: futures that a test polls by hand, an inner service in place of a server,
+//! sources that a test drives, and child processes.
 
 pub(crate) mod allocator;
 #[cfg(feature = "tracing")]
@@ -40,14 +40,14 @@ pub(crate) const URL: &str = "https://api.example.com/";
 
 pub(crate) type Req = Request<String>;
 pub(crate) type Res = Response<String>;
-/// With a source of any type.
+/// A layer with a source of any type.
 pub(crate) type AnyLayer = BearerAuthLayer<Arc<dyn TokenSource>>;
 
 pub(crate) fn token(text: &str) -> BearerToken {
     BearerToken::new(text).unwrap()
 }
 
-/// What `token` was made from, as it goes out.
+/// The header value of `token`.
 pub(crate) fn text(token: &BearerToken) -> String {
     token.header_value().to_str().unwrap().to_owned()
 }
@@ -70,14 +70,14 @@ pub(crate) fn values(request: &Req, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// This crate's error in what a service failed with.
+/// The error of this crate, which `error` has to be.
 pub(crate) fn ours(error: &BoxError) -> &Error {
     error
         .downcast_ref()
         .unwrap_or_else(|| panic!("not an error of this crate: {error:?}"))
 }
 
-/// Whether a response marks the token that was sent, by a layer with these settings.
+/// Whether a layer with these settings marks the token that it sent, if the server answers with `response`.
 pub(crate) fn marks(settings: impl Fn(AnyLayer) -> AnyLayer, response: &Res) -> bool {
     let [at_once, waited_for] = [true, false].map(|at_once| {
         let ours = token("ours");
@@ -102,7 +102,7 @@ pub(crate) fn marks(settings: impl Fn(AnyLayer) -> AnyLayer, response: &Res) -> 
     at_once
 }
 
-/// Sends one request through a service that is ready, and takes a response that is there at once.
+/// Sends a request. The service has to be ready at once, and has to answer at once.
 pub(crate) fn send<S: Service<Req>>(service: &mut S, request: Req) -> Result<S::Response, S::Error>
 where
     S::Error: std::fmt::Debug,
@@ -114,7 +114,7 @@ where
         .expect("the response is there at once")
 }
 
-/// Polls a service that is ready at once.
+/// Polls a service, which has to be ready at once.
 pub(crate) fn make_ready<S: Service<Req>>(service: &mut S)
 where
     S::Error: std::fmt::Debug,
@@ -125,7 +125,7 @@ where
     }
 }
 
-/// A future, and how often it was woken.
+/// A future that a test polls by hand. Counts how often the future was woken.
 pub(crate) struct Task<F> {
     future: Pin<Box<F>>,
     wakes: Arc<Wakes>,
@@ -148,7 +148,7 @@ impl<F: Future> Task<F> {
         }
     }
 
-    /// A task that has been polled once, and waits.
+    /// Polls the future once. The future has to wait.
     pub(crate) fn waiting(future: F) -> Self {
         let mut task = Self::new(future);
         assert!(task.poll().is_pending(), "the future waits");
@@ -160,7 +160,7 @@ impl<F: Future> Task<F> {
         self.future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 
-    /// What the future gives, which must be there.
+    /// Polls the future, which has to be ready.
     pub(crate) fn finish(&mut self) -> F::Output {
         match self.poll() {
             Poll::Ready(output) => output,
@@ -178,7 +178,7 @@ impl<F: Future> Task<F> {
     }
 }
 
-/// The inner service: notes each request, and answers as it is told.
+/// An inner service that records each request, and answers as the test says.
 #[derive(Clone)]
 pub(crate) struct Server {
     seen: Arc<Mutex<Vec<Req>>>,
@@ -221,7 +221,7 @@ impl Server {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The `Authorization` of each request so far, empty for one that has none.
+    /// The `Authorization` of each request so far. Empty if the request has no `Authorization`.
     pub(crate) fn authorizations(&self) -> Vec<String> {
         let seen = self.seen();
         seen.iter()
@@ -296,7 +296,7 @@ impl<F: Fn() -> TokenFuture + Send + Sync + 'static> TokenSource for Asking<F> {
     }
 }
 
-/// A source whose every answer the test gives.
+/// A source that waits for the test to give each answer.
 #[derive(Clone, Default)]
 pub(crate) struct Manual {
     open: Arc<Mutex<Vec<oneshot::Sender<TokenResult>>>>,
@@ -305,7 +305,7 @@ pub(crate) struct Manual {
 type TokenResult = Result<BearerToken, SourceError>;
 
 impl Manual {
-    /// Answers whoever has waited longest.
+    /// Answers the call of `token` that has waited longest.
     pub(crate) fn answer(&self, result: TokenResult) {
         let longest = self.open.lock().unwrap().remove(0);
         assert!(longest.send(result).is_ok(), "somebody waits for the token");
@@ -338,15 +338,15 @@ impl<B> Service<Request<B>> for Respond {
     }
 }
 
-/// Polls once, without a waker that does anything.
+/// Polls once, with a waker that does nothing.
 pub(crate) fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(noop_waker_ref()))
 }
 
 const CHILD: &str = "TOWER_BEARER_TEST_CHILD";
 
-/// Runs `body` in a process of its own, with these environment variables: this process cannot set
-/// them while others read them. `test` is the calling test's path.
+/// Runs `body` in a child process with these environment variables. A test cannot set variables in this
+/// process, since other tests may read them at the same time. `test` is the path of the calling test.
 pub(crate) fn in_child(test: &str, variables: &[(&str, &std::ffi::OsStr)], body: impl FnOnce()) {
     let set = |child: &mut Command| {
         child.envs(variables.iter().copied());
@@ -354,7 +354,7 @@ pub(crate) fn in_child(test: &str, variables: &[(&str, &std::ffi::OsStr)], body:
     in_prepared_child(test, set, body);
 }
 
-/// Runs `body` in a process of its own, whose environment `prepare` makes.
+/// Runs `body` in a child process. `prepare` sets up the environment of the child.
 pub(crate) fn in_prepared_child(
     test: &str,
     prepare: impl FnOnce(&mut Command),

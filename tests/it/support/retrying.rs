@@ -10,7 +10,7 @@ use super::{Asking, Req, Res, Server, status, token, values};
 
 pub(crate) use super::URL;
 
-/// A server that fails a test which retries without end: no test sends ten requests.
+/// A server that panics after ten requests, so that a test of a layer that retries without end fails.
 pub(crate) fn answering(answer: impl Fn(&Req) -> Res + Send + Sync + 'static) -> Server {
     let requests = AtomicUsize::new(0);
     Server::answering(move |request| {
@@ -19,7 +19,7 @@ pub(crate) fn answering(answer: impl Fn(&Req) -> Res + Send + Sync + 'static) ->
     })
 }
 
-/// Takes one token only.
+/// A server that accepts only the token `good`.
 pub(crate) fn takes(good: &'static str) -> Server {
     answering(move |request| {
         let is_good = values(request, "authorization") == [format!("Bearer {good}")];
@@ -40,7 +40,7 @@ pub(crate) fn old_then_new() -> impl TokenSource {
     })
 }
 
-/// Hands out another token each time it is asked: `0`, `1` and so on.
+/// Hands out another token at each call: `0`, `1` and so on.
 pub(crate) fn always_another() -> impl TokenSource {
     let count = AtomicUsize::new(0);
     Asking(move || token(&count.fetch_add(1, Ordering::SeqCst).to_string()).into())

@@ -1,4 +1,4 @@
-//! A token endpoint that is none: it notes each request, and answers as it is told.
+//! A service in place of a token endpoint. It records each request, and answers as the test says.
 
 use std::{
     convert::Infallible,

@@ -1,4 +1,4 @@
-//! A [`Runtime`] whose time moves only when the test says so, and whose tasks run only then.
+//! A [`Runtime`] for tests. Its time moves, and its tasks run, only when the test says so.
 
 use std::{
     collections::{BTreeMap, btree_map::OccupiedEntry},
@@ -33,7 +33,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     elapsed: Duration,
-    /// What the machine slept: the clock on the wall goes on, the monotonic one does not.
+    /// How long the machine slept. Meanwhile the wall clock went on, and the monotonic clock stood still.
     slept: Duration,
     timers: BTreeMap<(Duration, u64), Waker>,
     next_timer: u64,
@@ -45,7 +45,7 @@ struct Task {
     woken: Arc<Flag>,
 }
 
-/// A timer that wakes nobody any more once it is dropped, as those of real runtimes.
+/// A timer. Like the timers of real runtimes, it wakes nobody after it is dropped.
 struct Sleep {
     clock: VirtualTime,
     end: Duration,
@@ -78,7 +78,7 @@ impl Drop for Sleep {
             let mut state = self.clock.shared.state.lock().unwrap();
             let waker = state.timers.remove(&(self.end, id));
             drop(state);
-            // May be the last holder of a task that has timers of its own.
+            // This may drop the last reference to a task, and with it timers that take the lock.
             drop(waker);
         }
     }
@@ -104,7 +104,7 @@ impl VirtualTime {
         }
     }
 
-    /// With a clock, and with nothing that runs in the background.
+    /// A runtime with a clock, but without tasks and timers.
     pub(crate) fn caller_driven() -> Self {
         Self {
             background: false,
@@ -121,7 +121,7 @@ impl VirtualTime {
         self.shared.state.lock().unwrap().tasks.len()
     }
 
-    /// What a runtime does that is shut down.
+    /// Drops all tasks, as a runtime does when it shuts down.
     pub(crate) fn drop_tasks(&self) {
         let tasks = std::mem::take(&mut self.shared.state.lock().unwrap().tasks);
         drop(tasks);
@@ -139,7 +139,7 @@ impl VirtualTime {
                     .position(is_woken)
                     .map(|index| state.tasks.remove(index))
             };
-            // Polled without the lock: a task may spawn, sleep and ask the time.
+            // The lock is released before the poll: a task may spawn, sleep and ask for the time.
             let Some(mut task) = runnable else { return };
             let waker = Waker::from(Arc::clone(&task.woken));
             if task
@@ -153,7 +153,7 @@ impl VirtualTime {
         }
     }
 
-    /// Moves time on, from timer to timer, and runs the tasks at each.
+    /// Moves time on from timer to timer, and runs the tasks at each timer.
     pub(crate) fn advance(&self, duration: Duration) {
         self.run();
         let end = self.elapsed() + duration;
@@ -175,13 +175,13 @@ impl VirtualTime {
         }
     }
 
-    /// Time goes on while nobody runs the runtime, as between two `block_on`s of a thread: no timer
-    /// and no task does.
+    /// Moves time on while nobody drives the runtime, as between two calls of `block_on`: no timer fires
+    /// and no task runs.
     pub(crate) fn stall(&self, duration: Duration) {
         self.shared.state.lock().unwrap().elapsed += duration;
     }
 
-    /// The machine sleeps: no timer, no task, and the monotonic clock stands still.
+    /// Puts the machine to sleep: no timer fires, no task runs, and the monotonic clock stands still.
     pub(crate) fn suspend(&self, duration: Duration) {
         self.shared.state.lock().unwrap().slept += duration;
     }
