@@ -143,7 +143,7 @@ async fn in_every_order_a_rejected_request_is_retried_with_the_other_token() {
 
 #[tokio::test(start_paused = true)]
 async fn in_no_order_a_request_is_retried_twice() {
-    macro_rules! retrys_once {
+    macro_rules! retries_once {
         ($name:literal, $stack:expr) => {
             let server = takes("none of them");
             let response = $stack.service(server.clone()).oneshot(get(URL)).await;
@@ -152,12 +152,12 @@ async fn in_no_order_a_request_is_retried_twice() {
             assert_eq!(server.seen().len(), 2, $name);
         };
     }
-    each_order!(retrys_once, always_another());
+    each_order!(retries_once, always_another());
 }
 
 #[tokio::test(start_paused = true)]
 async fn in_no_order_a_request_is_retried_with_the_token_that_was_rejected() {
-    macro_rules! retrys_nothing {
+    macro_rules! retries_nothing {
         ($name:literal, $stack:expr) => {
             let server = takes("new");
             let response = $stack.service(server.clone()).oneshot(get(URL)).await;
@@ -166,7 +166,7 @@ async fn in_no_order_a_request_is_retried_with_the_token_that_was_rejected() {
             assert_eq!(server.authorizations(), ["Bearer old"], $name);
         };
     }
-    each_order!(retrys_nothing, StaticToken::new(token("old")));
+    each_order!(retries_nothing, StaticToken::new(token("old")));
 }
 
 fn redirect(code: StatusCode, to: &str) -> Res {
@@ -222,7 +222,7 @@ async fn in_no_order_a_token_goes_to_a_foreign_host() {
 }
 
 #[test]
-fn a_retry_below_the_layer_retrys_nothing() {
+fn a_retry_below_the_layer_retries_nothing() {
     let server = takes("new");
     let mut service = stack()
         .layer(auth(old_then_new()))

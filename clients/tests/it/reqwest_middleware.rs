@@ -230,7 +230,7 @@ async fn a_401_marks_the_token_that_was_sent() {
 }
 
 #[tokio::test]
-async fn a_401_that_blames_something_else_marks_and_retrys_nothing() {
+async fn a_401_that_blames_something_else_marks_and_retries_nothing() {
     let server = Server::start(|_| {
         let mut response = status(401);
         let challenge = "Bearer error=\"insufficient_scope\"".parse().unwrap();

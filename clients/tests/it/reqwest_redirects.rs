@@ -268,7 +268,7 @@ async fn a_client_that_is_https_only_follows_no_redirect_to_plaintext_but_others
 }
 
 #[tokio::test]
-async fn the_401_of_another_origin_marks_and_retrys_nothing() {
+async fn the_401_of_another_origin_marks_and_retries_nothing() {
     const MAP: Map = &[(API, ELSEWHERE)];
     let web =
         Server::start(|request| redirect_by(MAP, request).unwrap_or_else(|| status(401))).await;

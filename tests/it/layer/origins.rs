@@ -132,7 +132,7 @@ fn a_token_leaves_the_machine_only_encrypted() {
 }
 
 #[test]
-fn with_insecure_plaintext_every_target_gets_the_token() {
+fn with_plaintext_allowed_every_target_gets_the_token() {
     for &(uri, _) in TARGETS {
         assert_eq!(
             outcome(Layered::danger_allow_plaintext, uri),

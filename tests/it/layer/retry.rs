@@ -236,15 +236,6 @@ fn a_policy_of_ones_own_can_look_at_the_extension() {
 }
 
 #[test]
-fn the_same_text_in_a_new_token_is_no_other_token() {
-    let server = takes("new");
-    let source = Asking(|| token("old").into());
-    let response = send(&mut retrying(source, &server), get(URL)).unwrap();
-    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(server.seen().len(), 1);
-}
-
-#[test]
 fn a_request_that_the_users_rule_calls_rejected_is_retried() {
     let server = Server::answering(|request| {
         let good = values(request, "authorization") == ["Bearer new"];

@@ -180,7 +180,7 @@ fn a_swap_of_symbolic_links_as_kubernetes_does_it_is_followed() {
 }
 
 #[test]
-fn a_broken_file_keeps_the_last_token_until_a_later_read_mends_it() {
+fn a_broken_file_keeps_the_last_token_until_a_later_read_fixes_it() {
     type Break = fn(&Path);
     let breakages: [(&str, Break); 6] = [
         ("truncated", |path| fs::write(path, "").unwrap()),
@@ -318,7 +318,7 @@ fn a_file_that_may_not_be_read_any_more_keeps_the_last_token() {
 }
 
 #[test]
-fn an_opaque_token_and_another_interval_are_settings() {
+fn a_nonstandard_token_and_another_interval_are_settings() {
     let file = Fixture::with("id:1");
     assert!(FileToken::new(file.path()).is_err());
     let source = FileToken::builder(file.path())

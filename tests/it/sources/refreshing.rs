@@ -365,7 +365,7 @@ fn a_token_that_expired_while_the_machine_slept_is_not_served() {
 }
 
 #[test]
-fn after_a_sleep_that_nobody_saw_the_next_401_mends_it() {
+fn after_a_sleep_that_nobody_saw_the_next_401_fixes_it() {
     let endpoint = Endpoint::new(one_hour);
     let source = endpoint.source();
     assert_eq!(number(&endpoint, &source), 1);
