@@ -160,6 +160,12 @@
 //! If a 401 surprises you, the layer may have sent the request without the token, for example to `127.0.0.1`
 //! while the origin is `localhost`. The [events](#events) say so.
 //!
+//! # When there is no token
+//!
+//! The request fails with an [`Error`] of kind [`ErrorKind::NoToken`], and [`source_error`](Error::source_error)
+//! says why. [`Error::find`] finds the error under other layers. Until the back-off after a failed fetch ends,
+//! requests get the error at once. Log errors with `{:?}`, which shows their causes.
+//!
 //! # While a request waits
 //!
 //! A request waits for its token in its response future, so a timeout around the stack covers the wait.
@@ -193,6 +199,7 @@
 //! |---|---|---|
 //! | debug | token fetch started | |
 //! | debug | token fetch succeeded | `lifetime` |
+//! | warn | the fetched token has already expired by this machine's clock, and is used all the same | |
 //! | warn | token fetch failed | `reason`, a [`SourceErrorKind`]; `error`, the text of the error and of its causes |
 //! | debug | no token, backing off | `reason`, the kind of the last failure; `retry_after` |
 //! | debug | a request waits for a token | |
@@ -200,6 +207,7 @@
 //! | debug | the same event, if no origin contains the URI | `reason`: `OtherHost`, `OtherPort`, `OtherScheme`, `OtherLoopback` (`localhost` is not `127.0.0.1`), `NoHost` (tonic needs `with_origin`) or `NoScheme`; `scheme`, `host`, `port` |
 //! | warn | refused to send the token in plaintext | `scheme`, `host` |
 //! | debug | a server rejected the token | |
+//! | debug | the source has another token for the rejected request | only with [`retry_rejected`](BearerAuthLayer::retry_rejected) |
 //!
 //! # More
 //!

@@ -130,8 +130,8 @@ impl BearerToken {
         self.with_expiry(Some(Expiry::at(at)))
     }
 
-    /// The same token, known to expire at `time`, as in the `exp` claim of a JWT. The time may lie in the
-    /// past.
+    /// The same token, known to expire at `time`, which may lie in the past. This crate reads no JWT: pass
+    /// the `exp` claim here.
     #[must_use]
     pub fn expires_at_time(self, time: SystemTime) -> Self {
         self.with_expiry(Expiry::at_time(time))
