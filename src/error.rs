@@ -1,5 +1,5 @@
-//! [`Error`], why a request was not sent: users [find](Error::find) it in the [`BoxError`]. And
-//! [`SourceError`], why a source has no token.
+//! [`Error`] says why a request was not sent: users [find](Error::find) it in the [`BoxError`].
+//! [`SourceError`] says why a source has no token.
 
 mod source_error;
 
@@ -8,7 +8,7 @@ use std::{error::Error as StdError, fmt, io, sync::Arc};
 pub(crate) use self::source_error::WithCauses;
 pub use self::source_error::{SourceError, SourceErrorKind};
 
-/// The error of the services in this crate, as in Tower.
+/// The error type of this crate's services, and the same type as Tower's.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Why this crate did not send a request.
@@ -37,8 +37,8 @@ pub enum ErrorKind {
     /// The request has as many headers as an `http::HeaderMap` holds (24,576 names), and no room for
     /// the token.
     TooManyHeaders,
-    /// The response future was polled again after it had returned an error of this crate, or a response
-    /// that was [held back](crate::BearerAuthLayer::retry_rejected).
+    /// The response future was polled again after it had failed without sending the request, or after it
+    /// had returned a response that was [held back](crate::BearerAuthLayer::retry_rejected).
     Finished,
 }
 
@@ -69,8 +69,8 @@ impl Error {
     /// The error of this crate in `error` or in the chain of its `source()`.
     ///
     /// So `find` finds the error under a buffer, a timeout or the error type of an SDK, and in the errors of
-    /// reqwest-middleware and reqwest-retry. `None` means that this crate sent the request, and that the HTTP
-    /// client or another layer failed.
+    /// reqwest-middleware and reqwest-retry. `None` means that the error is not from this crate: the HTTP
+    /// client failed, or another layer, such as a timeout.
     ///
     /// ```
     /// use tower_bearer::{BoxError, Error, ErrorKind};
@@ -130,7 +130,7 @@ fn remedy(scheme: &str) -> &'static str {
     if scheme.eq_ignore_ascii_case("https") {
         "clients encrypt only what equals `http::uri::Scheme::HTTPS`, which is in lower case"
     } else if scheme.eq_ignore_ascii_case("wss") {
-        "if your client encrypts it, name the server by `for_origin`"
+        "if your client encrypts it, name the server with `for_origin`"
     } else {
         "use https"
     }
@@ -176,7 +176,7 @@ fn find_in_chain<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static))
     None
 }
 
-/// The error that `error` is made of, where its `source()` passes over that error.
+/// The error that `error` wraps, if the `source()` of `error` skips the wrapped error.
 fn within<'a, E: StdError + 'static>(
     error: &'a (dyn StdError + 'static),
 ) -> Option<&'a (dyn StdError + 'static)> {

@@ -77,7 +77,7 @@ pin_project! {
             response: F,
             sent: Option<Sent>,
         },
-        /// Boxed, so that `WaitingForResponse` is small and dropped in few instructions.
+        /// Boxed, so that the future is small, and its drop on the fast path takes few instructions.
         SlowPath { state: Box<SlowPath<S, R, B>> },
     }
 }

@@ -93,8 +93,8 @@ impl<T> BearerAuthLayer<T> {
     /// A redirect follower below this layer, or inside the client, copies the header itself, and so has to
     /// drop the header when the host changes. tower-http 0.7 does, for `Authorization` and
     /// `Proxy-Authorization`, unless its policy was changed. tower-http 0.6, and reqwest, which uses it, drop
-    /// the header on the first hop but restore it if the other host redirects within itself. Neither drops
-    /// a header of another [name](Self::header_name). The page
+    /// the header on the first hop but restore it if the other host redirects within itself. None of them
+    /// drops a header of another [name](Self::header_name). The page
     /// [With reqwest](crate::guide::reqwest#redirects) has a redirect policy that lets no header leave.
     ///
     /// A request whose URI lacks the scheme or the host passes through without a token as well. With the
@@ -141,7 +141,7 @@ impl<T> BearerAuthLayer<T> {
 
     /// Allows plaintext http to any host, where everyone on the way can read the token (RFC 6750 §5.3).
     /// Without this setting, the token goes unencrypted only to `localhost`, loopback addresses and Unix
-    /// sockets.
+    /// sockets, and over a connection of your own if the URI names no host.
     ///
     /// With [`for_origin`](Self::for_origin), the token still goes to the named origins only. So this
     /// setting, together with the single origin `http://api.internal`, opens that server and no other
@@ -283,7 +283,7 @@ impl<T> BearerAuthLayer<T> {
     /// the token even on a plaintext channel, and with [`for_origin`](Self::for_origin) it never attaches
     /// the token.
     ///
-    /// The channel also keeps the deadlines of a request and of an endpoint, so these deadlines do not
+    /// The channel also enforces the deadlines of a request and of an endpoint, so these deadlines do not
     /// cover the wait for a token. To limit the wait, put Tower's `Timeout` above this layer.
     #[must_use]
     pub fn grpc_status(mut self) -> Self {
@@ -318,9 +318,9 @@ impl<T> BearerAuthLayer<T> {
 
     /// Puts the token under another header than `Authorization`.
     ///
-    /// With `Proxy-Authorization`, a 407 with `Proxy-Authenticate` marks the token as rejected
-    /// instead of a 401 with `WWW-Authenticate`. The rules for plaintext and for origins still look
-    /// at the URI of the request, which does not name the proxy.
+    /// With `Proxy-Authorization`, a 407 marks the token as rejected instead of a 401, and
+    /// `Proxy-Authenticate` counts instead of `WWW-Authenticate`. The rules for plaintext and for origins
+    /// still look at the URI of the request, which does not name the proxy.
     ///
     /// A client that tunnels https through the proxy sends the headers of its requests to the origin
     /// server; the proxy sees the headers of the `CONNECT` only. In that case, put the layer where the

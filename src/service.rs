@@ -104,9 +104,10 @@ use crate::{
 ///
 /// # Cost
 ///
-/// With a token at hand, this service does not lock or clone the inner service. It does not allocate
-/// either, unless the token is marked as rejected or the request has the header already. A request
-/// costs what the source costs, two reference counts and the insertion of a header. A request that
+/// With a token at hand, a request costs what the source costs, at most two reference counts, and the
+/// insertion of a header. It costs no lock and no clone of the inner service. It costs an allocation
+/// only if the token is marked as rejected, if the header is there already, if the header map has no
+/// room, or if the request has a [`UseToken`](UseToken#cost) and the layer retries. A request that
 /// waits for its token costs two clones of the inner service and an allocation.
 ///
 /// # Errors

@@ -48,8 +48,8 @@ use crate::{error::SourceError, token::BearerToken};
     message = "`{Self}` is not a token source",
     label = "this is not a `TokenSource`",
     note = "a token is a source: `BearerToken::new(text)?`",
-    note = "an async function becomes a source by `source_fn(f)` or `RefreshingToken::new(f)`",
-    note = "a builder becomes a source by `.build()`",
+    note = "to make a source from an async function, call `source_fn(f)` or `RefreshingToken::new(f)`",
+    note = "to make a source from a builder, call `.build()`",
     note = "the result of `EnvToken::new` and of `FileToken::new` needs a `?`"
 )]
 pub trait TokenSource: Send + Sync {

@@ -48,13 +48,13 @@ pub struct BearerToken {
     inner: Arc<Inner>,
 }
 
-/// What a [`BearerToken`] points to. A source with an atomic pointer to its token points to this.
+/// What a [`BearerToken`] points to. A source that swaps its token atomically holds a pointer to this.
 #[derive(Clone)]
 pub(crate) struct Inner {
     header: HeaderValue,
     bare: Bare,
     expiry: Option<Expiry>,
-    /// At most one value of each type. The user's `Drop` may do anything, even ask a source.
+    /// At most one value of each type. The `Drop` of a value is the user's code, which may ask a source.
     data: Vec<Arc<dyn Any + Send + Sync>>,
     /// In an `Arc` of its own, so that a clone with another expiry is still the same token.
     mark: Arc<Mark>,
@@ -124,7 +124,7 @@ impl BearerToken {
         })
     }
 
-    /// The same token, known to expire at `at`. In a test that moves tokio's time, take `at` from that time.
+    /// The same token, known to expire at `at`. In a test that moves tokio's clock, take `at` from that clock.
     #[must_use]
     pub fn expires_at(self, at: Instant) -> Self {
         self.with_expiry(Some(Expiry::at(at)))
@@ -160,7 +160,7 @@ impl BearerToken {
     /// last clone that has it. A `D` with a secret has to wipe the secret, as
     /// [`SecretString`](https://docs.rs/secrecy/0.10/secrecy/type.SecretString.html) does.
     ///
-    /// Costs two allocations. A request with the token costs the same as without `data`.
+    /// Costs at least two allocations. A request with the token costs the same as without `data`.
     ///
     /// ```
     /// use secrecy::{ExposeSecret, SecretString};
@@ -205,14 +205,14 @@ impl BearerToken {
         self.inner.expiry.map(|expiry| expiry.monotonic)
     }
 
-    /// The time until the token expires, by the clocks of a runtime, which need not be the clocks of this
-    /// crate. Zero for a token that has expired.
+    /// The time until the token expires. Zero for a token that has expired. `now` and `wall` come from a
+    /// runtime, whose clocks need not be the clocks of this crate.
     pub(crate) fn lifetime(&self, now: Instant, wall: SystemTime) -> Option<Duration> {
         Some(self.inner.expiry?.left(now, wall))
     }
 
-    /// The `Authorization` field value, `Bearer …`. The value is marked sensitive, shares the token's
-    /// wiped allocation, and costs a reference count.
+    /// The `Authorization` field value, `Bearer …`, marked sensitive. Costs a reference count: the value
+    /// shares the token's buffer, which is wiped when its last holder is dropped.
     #[must_use]
     #[inline]
     pub fn header_value(&self) -> HeaderValue {
@@ -224,8 +224,8 @@ impl BearerToken {
         self.inner.bare.header_value(&self.inner.header)
     }
 
-    /// The text of the token, without `Bearer `: for a protocol that takes the token elsewhere than in a
-    /// header, or for an HTTP client that makes its header itself. Your copies of the text are not wiped.
+    /// The text of the token, without `Bearer `: for a protocol that carries the token outside a header, or
+    /// for an HTTP client that makes the header itself. Your copies of the text are not wiped.
     ///
     /// ```
     /// use tower_bearer::BearerToken;
@@ -242,7 +242,7 @@ impl BearerToken {
         token.unwrap_or_default()
     }
 
-    /// Records that a server rejected this token. Every clone sees it, and sources that can get another
+    /// Marks this token as rejected by a server. All clones share the mark, and sources that can get another
     /// token do so. Idempotent.
     ///
     /// If a request is sent with the token after this call and succeeds, the layer takes the mark off.
@@ -255,15 +255,15 @@ impl BearerToken {
         self.inner.mark.put_on(Some(rejection));
     }
 
-    /// Whether a server has rejected the token.
+    /// Whether the token is marked as [rejected](Self::reject).
     #[must_use]
     #[inline]
     pub fn is_rejected(&self) -> bool {
         self.inner.mark.is_on()
     }
 
-    /// What the server said when it rejected the token. `None` if no server has rejected the token, or if
-    /// [`reject`](Self::reject) was called first.
+    /// What the server said when it rejected the token. `None` if the token is not marked as rejected, or if
+    /// [`reject`](Self::reject) marked it.
     #[must_use]
     pub fn rejection(&self) -> Option<Rejection> {
         self.inner.mark.said()
@@ -283,15 +283,15 @@ impl BearerToken {
     /// Whether the token is past its expiry, by the monotonic clock or by the wall clock: the monotonic
     /// clock may stand still while the machine sleeps. Reads the clocks only if there is an expiry.
     ///
-    /// A source must not hand out an expired token; the sources of this crate do not.
+    /// A source must not hand out an expired token; [`RefreshingToken`](crate::RefreshingToken#when) has exceptions.
     #[must_use]
     #[inline]
     pub fn is_expired(&self) -> bool {
         self.inner.expiry.as_ref().is_some_and(Expiry::has_passed)
     }
 
-    /// Whether the two are clones of the same token, whatever their expiry. Clones share the mark of a
-    /// rejection. Two tokens that were made from the same text are not the same token.
+    /// Whether this token and `other` are clones of the same token, whatever their expiry. Clones share the
+    /// mark of a rejection. Two tokens that were made from the same text are not the same token.
     ///
     /// ```
     /// use std::time::Duration;
@@ -323,7 +323,7 @@ impl BearerToken {
     }
 }
 
-/// Data does not change that a token is unwind safe. The user's code answers for data after a panic.
+/// A token is unwind safe, whatever its data. After a panic, the state of the data is the user's concern.
 impl UnwindSafe for BearerToken {}
 impl RefUnwindSafe for BearerToken {}
 
@@ -337,7 +337,7 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-/// The token without its scheme as a header value, made when it is first needed.
+/// The header value without the scheme, made on first use.
 #[derive(Clone)]
 struct Bare {
     shared: Bytes,
@@ -378,7 +378,7 @@ pub(crate) fn secret_header(scheme: &[u8], text: &[u8]) -> Result<HeaderValue, I
     header_value(secret_bytes(scheme, text))
 }
 
-/// Turns a secret into a header value. No other function does.
+/// Turns a secret into a header value. This is the only function that does so.
 fn header_value(shared: Bytes) -> Result<HeaderValue, InvalidToken> {
     let mut value = HeaderValue::from_maybe_shared(shared).map_err(|_| InvalidToken {
         reason: Reason::NotAFieldValue,

@@ -59,8 +59,8 @@ pub(crate) enum WhyPassed {
     UseToken,
     /// The source has no token, and the layer sends requests without a token in that case.
     Absent,
-    /// No origin contains the URI: the host differs, or the port, or the scheme, or the URI has another
-    /// name of this machine than the origin.
+    /// No origin contains the URI: its host, its port or its scheme differs from the origin, or the URI
+    /// and the origin call this machine by different names.
     OtherHost,
     OtherPort,
     OtherScheme,

@@ -16,7 +16,7 @@ use crate::source::TokenSource;
 ///
 /// The extension passes through services such as a `BoxCloneService` or a `Buffer`. A service that makes
 /// new requests may leave the extension out, as [redirect followers](#redirects) do. In a
-/// `reqwest_middleware` stack, add the extension by `with_extension` on the request.
+/// `reqwest_middleware` stack, add the extension with `with_extension` on the request.
 ///
 /// ```
 /// use http::Request;

@@ -92,7 +92,7 @@ impl SourceError {
             Ok(error) => *error,
             Err(error) => {
                 let cause = find_in_chain::<Self>(&*error).map(Self::kind);
-                // A fetch through a client that asks this source hands the error on in another error.
+                // If the fetch went through a client that asks this source, the client wraps the error.
                 let kind = match cause {
                     Some(SourceErrorKind::Recursive) => SourceErrorKind::Recursive,
                     _ => SourceErrorKind::Failed,
@@ -203,8 +203,8 @@ impl SourceError {
         }
     }
 
-    /// The same error, with a time to wait: a [`RefreshingToken`](crate::RefreshingToken) does not fetch again
-    /// before `wait` has passed. For an endpoint that says 429 or 503 with `Retry-After` (RFC 9110 §10.2.3). A
+    /// The same error, with a time to wait: the back-off of a [`RefreshingToken`](crate::RefreshingToken) then
+    /// lasts for at least `wait`. For an endpoint that says 429 or 503 with `Retry-After` (RFC 9110 §10.2.3). A
     /// `wait` of more than 15 minutes counts as 15 minutes.
     ///
     /// ```
@@ -221,7 +221,8 @@ impl SourceError {
     }
 
     /// The same error, marked as an error that does not go away by itself, such as `invalid_grant` of an
-    /// OAuth 2.0 server (RFC 6749 §5.2). After it, a [`RefreshingToken`](crate::RefreshingToken) fetches rarely.
+    /// OAuth 2.0 server (RFC 6749 §5.2). A [`RefreshingToken`](crate::RefreshingToken) then waits for 10 seconds
+    /// before it fetches again, and for up to 5 minutes if such errors go on.
     #[must_use]
     pub fn permanent(self) -> Self {
         self.with(|inner| inner.permanent = true)
@@ -233,8 +234,8 @@ impl SourceError {
         self.inner.kind
     }
 
-    /// The time until the source fetches again. An error has it if a source returned the error instead of a
-    /// fetch, after an earlier failure, or if [`with_retry_after`](Self::with_retry_after) set it.
+    /// The time until the source fetches again. `None`, unless a source returned this error while it was
+    /// backing off after a failed fetch, or [`with_retry_after`](Self::with_retry_after) set the time.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.inner.retry_after

@@ -65,8 +65,8 @@ pub struct Chain {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a part of a chain of sources",
     label = "this is neither a `TokenSource` nor a `Result<impl TokenSource, SourceError>`",
-    note = "an async function becomes a source by `source_fn(f)` or `RefreshingToken::new(f)`",
-    note = "a part is a source, or the result of trying to make a source, as `EnvToken::new` gives it",
+    note = "to make a source from an async function, call `source_fn(f)` or `RefreshingToken::new(f)`",
+    note = "a part is a source, or the result of trying to make a source, such as the result of `EnvToken::new`",
     note = "a `Result` with another error: `.map_err(SourceError::from)` makes a `SourceError` of an `InvalidToken`"
 )]
 pub trait IntoSource: Sealed {}

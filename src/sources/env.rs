@@ -36,7 +36,7 @@ pub struct EnvToken {
 }
 
 impl EnvToken {
-    /// Reads an RFC 6750 token from the variable `name`, as [`BearerToken::new`] does.
+    /// Reads a token from the variable `name`, and checks it as [`BearerToken::new`] does.
     ///
     /// # Errors
     ///
@@ -46,7 +46,7 @@ impl EnvToken {
         Self::read(name.into(), |text| BearerToken::new(text))
     }
 
-    /// Reads a token of any visible ASCII from the variable `name`, as [`BearerToken::nonstandard`] does.
+    /// Reads a token from the variable `name`, and checks it as [`BearerToken::nonstandard`] does.
     ///
     /// # Errors
     ///

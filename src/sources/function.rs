@@ -17,8 +17,9 @@ use crate::{
 ///
 /// The source caches nothing; the function may. An error of any type becomes a [`SourceError`] of
 /// kind [`Failed`](crate::SourceErrorKind::Failed) with that error as its `source()`. A
-/// [`SourceError`] is passed on unchanged. If the function asks this very source, directly or
-/// through a client, it gets an error of kind [`Recursive`](crate::SourceErrorKind::Recursive).
+/// [`SourceError`] is passed on unchanged. If the function asks this very source within its own task,
+/// directly or through a client, it gets an error of kind
+/// [`Recursive`](crate::SourceErrorKind::Recursive).
 ///
 /// ```
 /// use tower_bearer::{BearerAuthLayer, BearerToken, InvalidToken, source_fn};

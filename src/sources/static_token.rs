@@ -46,7 +46,7 @@ impl TokenSource for StaticToken {
     }
 }
 
-/// A token is the simplest source: it always hands out itself, as a [`StaticToken`] would.
+/// A token is the simplest source: it hands out itself, as a [`StaticToken`] does.
 impl TokenSource for BearerToken {
     #[inline]
     fn token(&self) -> TokenFuture {

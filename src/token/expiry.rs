@@ -56,13 +56,14 @@ impl Expiry {
         })
     }
 
-    /// Not inlined: this reads two clocks, and most tokens have no expiry in the sources that call this.
+    /// Not inlined: this reads two clocks, and the sources that call it mostly hold tokens without an expiry.
     #[inline(never)]
     pub(super) fn has_passed(&self) -> bool {
         self.monotonic <= clock::now() || self.wall.is_some_and(|at| at <= clock::wall())
     }
 
-    /// The time until the expiry, by the clocks of a runtime, which need not be the clocks of this crate.
+    /// The time until the expiry. `now` and `wall` come from a runtime, whose clocks need not be the clocks of
+    /// this crate.
     pub(super) fn left(&self, now: Instant, wall: SystemTime) -> Duration {
         match (self.given, self.wall) {
             // The lifetime counts from the call of `expires_in`, by the clocks of this crate.

@@ -102,7 +102,7 @@ fn a_time_in_the_past_is_an_expiry_that_has_passed() {
         Duration::ZERO,
         Duration::from_secs(1),
         HOUR,
-        // Longer than the machine is up.
+        // Longer than the machine has been up.
         100 * 365 * 24 * HOUR,
     ] {
         let time = clock::wall()

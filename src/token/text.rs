@@ -4,7 +4,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
-/// The longest token that this crate accepts, in bytes. No server accepts a header field this long.
+/// The longest token that this crate accepts, in bytes. Few servers accept a header field this long.
 pub(super) const MAX_LEN: usize = 64 * 1024;
 
 /// U+FEFF, which some editors put in front of UTF-8.
@@ -34,7 +34,7 @@ pub(super) fn check_visible(text: &str) -> Result<(), InvalidToken> {
     }
 }
 
-/// Whether a pair of quotes surrounds the text, straight or curly.
+/// Whether a pair of quotes surrounds the text: straight quotes, curly quotes or backticks.
 fn is_quoted(text: &str) -> bool {
     [
         ('"', '"'),

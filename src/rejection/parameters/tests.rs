@@ -201,7 +201,7 @@ fn steps(value: &[u8]) -> usize {
     scanner.looks
 }
 
-/// An item has at least a byte. Reading an item looks at a byte again only if the byte ends a part of the
+/// An item has at least one byte. Reading an item looks at a byte again only if the byte ends a part of the
 /// item.
 fn most_steps(length: usize) -> usize {
     10 * (length + 1)

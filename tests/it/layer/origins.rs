@@ -470,7 +470,7 @@ fn a_refusal_says_what_to_do_about_the_scheme() {
         ),
         (
             built("wss", "api.example.com"),
-            "name the server by `for_origin`",
+            "name the server with `for_origin`",
         ),
         (built("http", "api.example.com"), ": use https"),
         (built("gopher", "api.example.com"), ": use https"),
