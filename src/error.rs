@@ -21,7 +21,10 @@ pub struct Error {
 
 enum Cause {
     NoToken(SourceError),
-    InsecureTransport { scheme: String, host: String },
+    InsecureTransport {
+        scheme: Option<String>,
+        host: String,
+    },
     TooManyHeaders,
     Finished,
 }
@@ -50,7 +53,7 @@ impl Error {
 
     pub(crate) fn insecure_transport(uri: &http::Uri) -> Self {
         let cause = Cause::InsecureTransport {
-            scheme: uri.scheme_str().unwrap_or("HTTP").to_owned(),
+            scheme: uri.scheme_str().map(str::to_owned),
             host: uri.host().unwrap_or_default().to_owned(),
         };
         Self { cause }
@@ -114,8 +117,9 @@ impl fmt::Display for Error {
             Cause::NoToken(_) => f.write_str("no bearer token for the request"),
             Cause::InsecureTransport { scheme, host } => write!(
                 f,
-                "refused to send a bearer token over plaintext {scheme} to {host}: {}",
-                remedy(scheme)
+                "refused to send a bearer token over plaintext {} to {host}: {}",
+                scheme.as_deref().unwrap_or("HTTP"),
+                remedy(scheme.as_deref())
             ),
             Cause::TooManyHeaders => {
                 f.write_str("no room for the bearer token: the request has too many headers")
@@ -126,11 +130,17 @@ impl fmt::Display for Error {
 }
 
 /// What the user can do about a scheme that is not known to be encrypted.
-fn remedy(scheme: &str) -> &'static str {
+fn remedy(scheme: Option<&str>) -> &'static str {
+    let Some(scheme) = scheme else {
+        // The target of a `CONNECT` has a host and no scheme.
+        return "a token for a proxy goes under `Proxy-Authorization`";
+    };
     if scheme.eq_ignore_ascii_case("https") {
         "clients encrypt only what equals `http::uri::Scheme::HTTPS`, which is in lower case"
     } else if scheme.eq_ignore_ascii_case("wss") {
         "if your client encrypts it, name the server with `for_origin`"
+    } else if scheme.eq_ignore_ascii_case("unix") {
+        "write the path of the socket in hexadecimal, or name the socket with `for_origin`"
     } else {
         "use https"
     }

@@ -32,13 +32,13 @@ use crate::{
 /// this header:
 ///
 /// ```
-/// use http::header::PROXY_AUTHORIZATION;
+/// use http::HeaderName;
 /// use tower_bearer::{BearerAuthLayer, BearerToken, StaticToken};
 ///
 /// let token = BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?;
 /// let layer = BearerAuthLayer::new(StaticToken::new(token))
 ///     .for_origin("https://api.example.com")?
-///     .header_name(PROXY_AUTHORIZATION)
+///     .header_name(HeaderName::from_static("x-api-token"))
 ///     .keep_existing();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -60,16 +60,7 @@ impl EnvToken {
         parse: fn(&str) -> Result<BearerToken, InvalidToken>,
     ) -> Result<Self, SourceError> {
         let Some(text) = variable(&name)? else {
-            return Err(SourceError::new(
-                SourceErrorKind::Absent,
-                match name.strip_prefix('$') {
-                    Some(rest) => format!(
-                        "environment variable {name} is not set: the name of a variable has no `$`, \
-                         so try {rest}"
-                    ),
-                    None => format!("environment variable {name} is not set"),
-                },
-            ));
+            return Err(SourceError::new(SourceErrorKind::Absent, not_set(&name)));
         };
         let token = token_in(&text, parse, || format!("environment variable {name}"))?;
         Ok(Self {
@@ -83,6 +74,27 @@ impl EnvToken {
     pub fn name(&self) -> &str {
         &self.name
     }
+}
+
+/// Shows the name only if it looks like a name: a program may pass the token in place of the name.
+fn not_set(name: &str) -> String {
+    let has = |is: fn(&u8) -> bool| name.bytes().any(|byte| is(&byte));
+    let is_mixed =
+        has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit);
+    let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let plain = name.strip_prefix('$').unwrap_or(name);
+    if is_mixed
+        || !plain.chars().all(is_of_a_name)
+        || plain.starts_with(|c: char| c.is_ascii_digit())
+    {
+        return "no such environment variable: pass the name of the variable, not the token; a name has \
+                letters, digits and underscores"
+            .to_owned();
+    }
+    if plain.len() < name.len() {
+        return format!("environment variable {name} is not set: leave the `$` out of the name");
+    }
+    format!("environment variable {name} is not set")
 }
 
 impl TokenSource for EnvToken {

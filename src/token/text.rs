@@ -36,6 +36,7 @@ pub(super) fn check_visible(text: &str) -> Result<(), InvalidToken> {
 
 /// Whether a pair of quotes surrounds the text: straight quotes, curly quotes or backticks.
 fn is_quoted(text: &str) -> bool {
+    let text = text.trim();
     [
         ('"', '"'),
         ('\'', '\''),
@@ -54,9 +55,12 @@ fn is_quoted(text: &str) -> bool {
 fn advice(text: &str, offset: usize) -> Option<&'static str> {
     let (before, rest) = text.split_at_checked(offset)?;
     let is = |word: &str| before.eq_ignore_ascii_case(word);
-    let is_within = |open, close| text.starts_with(open) && text.ends_with(close);
+    let trimmed = text.trim();
+    let is_within = |open, close| trimmed.starts_with(open) && trimmed.ends_with(close);
     let advice = if offset == 0 && is_quoted(text) {
         "leave the quotes out"
+    } else if is_within('{', '}') {
+        "take the token out of the JSON, such as the value of `access_token`"
     } else if is("Bearer") {
         "leave `Bearer ` out"
     } else if is("Authorization") {
@@ -67,8 +71,6 @@ fn advice(text: &str, offset: usize) -> Option<&'static str> {
         "leave `token ` out"
     } else if rest.trim().is_empty() || (offset == 0 && rest.starts_with(char::is_whitespace)) {
         "trim the text"
-    } else if is_within('{', '}') {
-        "take the token out of the JSON, such as the value of `access_token`"
     } else if offset == 0 && rest.starts_with('$') {
         "put the value of the variable in place of its name"
     } else if is_within('<', '>') {

@@ -474,6 +474,11 @@ fn a_refusal_says_what_to_do_about_the_scheme() {
         ),
         (built("http", "api.example.com"), ": use https"),
         (built("gopher", "api.example.com"), ": use https"),
+        (built("unix", "docker"), "in hexadecimal"),
+        (
+            "api.example.com:443".parse().unwrap(),
+            "under `Proxy-Authorization`",
+        ),
     ];
     for (uri, remedy) in cases {
         let mut request = get("/");

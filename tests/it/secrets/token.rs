@@ -117,6 +117,8 @@ fn an_invalid_token_is_told_the_likely_mistake() {
         ("\"\"", quotes, quotes),
         ("\"Bearer abc\"", quotes, quotes),
         ("'a b'", quotes, quotes),
+        ("'abc'\n", quotes, quotes),
+        (" \"abc\"", quotes, quotes),
         // These quote characters are no pair around the text.
         ("\"abc", takes, None),
         ("\"", takes, None),
@@ -145,6 +147,7 @@ fn an_invalid_token_is_told_the_likely_mistake() {
         ("abc\u{a0}", trim, trim),
         ("a\nb\n", Some("(line feed)"), Some("(line feed)")),
         (r#"{"access_token":"abc"}"#, json, None),
+        ("{\"access_token\":\"abc\"}\n", json, json),
         ("{ }", json, json),
         ("{a", takes, None),
         ("$API_TOKEN", variable, None),

@@ -91,7 +91,7 @@ fn a_value_in_quotes_is_an_error_that_says_so() {
 
 #[test]
 fn a_variable_that_is_not_set_is_absent() {
-    for name in ["TOWER_BEARER_NOT_SET", "", "A=B", "A\0B"] {
+    for name in ["TOWER_BEARER_NOT_SET", "not_set", "NotSet", "NOT_SET_2", ""] {
         let error = EnvToken::new(name).unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Absent, "{name:?}");
         let expected = format!("environment variable {name} is not set");
@@ -100,11 +100,30 @@ fn a_variable_that_is_not_set_is_absent() {
 }
 
 #[test]
+fn a_token_in_place_of_a_name_is_not_shown() {
+    for name in [
+        "7Fjfp0ZBr1KtDRbnfVdmIw",
+        "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+        "glpat-aaaaaaaaaaaaaaaaaaaa",
+        "eyJhbGciOiJIUzI1NiJ9.e30.x",
+        "0f8fad5bd9cb469fa16570867728950e",
+        "$7Fjfp0ZBr1KtDRbnfVdmIw",
+        "A=B",
+        "A\0B",
+    ] {
+        let error = EnvToken::new(name).unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Absent, "{name:?}");
+        assert!(error.to_string().contains("not the token"), "{error}");
+        assert!(!format!("{error:?}").contains(name), "{error:?}");
+    }
+}
+
+#[test]
 fn a_name_with_the_dollar_of_a_shell_is_told() {
     let error = EnvToken::new("$TOWER_BEARER_NOT_SET").unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Absent);
-    let expected = "environment variable $TOWER_BEARER_NOT_SET is not set: the name of a variable has no \
-                    `$`, so try TOWER_BEARER_NOT_SET";
+    let expected =
+        "environment variable $TOWER_BEARER_NOT_SET is not set: leave the `$` out of the name";
     assert_eq!(error.to_string(), expected);
 }
 
