@@ -41,8 +41,8 @@ mod production {
     ///
     /// A read takes 6 ns, and a read of `Instant::now` 23 ns (measured on Linux, x86-64). On
     /// systems other than Linux, Android and Windows, this clock is `Instant::now`: the coarse
-    /// clock of macOS goes on while the computer sleeps, which `Instant` does not, and other
-    /// systems have no coarse clock that never goes back.
+    /// clock of macOS goes on while the computer sleeps, which `Instant` does not, and on most
+    /// other Unix systems, `coarsetime` reads a clock that may go back.
     #[derive(Clone, Copy)]
     pub(crate) struct CoarseClock {
         #[cfg(any(target_os = "linux", target_os = "android", windows))]
@@ -126,7 +126,7 @@ mod tests {
             let after = production::now();
             assert!(
                 coarse <= after + COARSE_CLOCK_LAG,
-                "ahead of its start by more than a tick"
+                "ahead by more than a tick"
             );
             assert!(coarse + COARSE_CLOCK_LAG >= before, "{:?}", before - coarse);
             assert!(coarse >= last, "it went back");

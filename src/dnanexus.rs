@@ -41,7 +41,7 @@ const FILE: &str = "environment.json";
 /// # Ok::<(), tower_bearer::SourceError>(())
 /// ```
 ///
-/// From a place that you name:
+/// From the text of a security context:
 ///
 /// ```
 /// use tower_bearer::Dnanexus;

@@ -54,7 +54,7 @@ use crate::{
 /// # The HTTP client
 ///
 /// The client is any Tower service from `Request<B>`, with `B: From<Bytes>`, to a response with an
-/// [`http_body::Body`]. Each fetch clones the client and polls the clone ready.
+/// [`http_body::Body`]. With [`over`](Self::over), each fetch clones the client and polls the clone ready.
 ///
 /// Use a client that does not follow redirects. A client that follows redirects sends the credentials
 /// wherever the server says. With any other client, the fetch fails on a redirect. hyper-util's client
@@ -74,8 +74,8 @@ use crate::{
 /// status is 429 or 5xx. The `Retry-After` of a 429 or 503 says
 /// [when to fetch again](SourceError::with_retry_after). A `Retry-After` that is a date counts as 30 s, and
 /// so does a 429 without `Retry-After`. The message has the server's code and description, cut to 64 and 256
-/// characters, without control characters. A code or a description that repeats a part of a secret, in plain
-/// or encoded form, is left out.
+/// characters, without control characters. A code or a description that repeats eight consecutive bytes of a
+/// secret, or a whole shorter secret, in plain or encoded form, is left out.
 ///
 /// # What is wiped
 ///
@@ -118,7 +118,7 @@ impl TokenRequest {
     /// The secret goes into a Basic `Authorization` header unless [`secret_in_body`](Self::secret_in_body) is
     /// called.
     ///
-    /// A secret given by value is wiped, as [`BearerToken::new`](crate::BearerToken::new) does.
+    /// Wipes a secret that is given by value, as [`BearerToken::new`](crate::BearerToken::new) does.
     ///
     /// # Errors
     ///
@@ -212,8 +212,8 @@ impl TokenRequest {
         Ok(request.param("grant_type", grant))
     }
 
-    /// Names the client, which [`token_exchange`](Self::token_exchange) and [`jwt_bearer`](Self::jwt_bearer)
-    /// do not. A client without a secret and without an assertion is a public client.
+    /// Names the client. [`token_exchange`](Self::token_exchange) and [`jwt_bearer`](Self::jwt_bearer) name no
+    /// client by themselves. A client without a secret and without an assertion is a public client.
     #[must_use]
     pub fn client_id(mut self, id: &str) -> Self {
         self.client_id = Some(id.to_owned());

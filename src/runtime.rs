@@ -98,7 +98,7 @@ pub trait Runtime: Debug + Send + Sync + 'static {
 /// The [`Runtime`] for tokio. It uses the tokio runtime that the caller runs in, or a runtime that
 /// the program [names](Self::with_handle).
 ///
-/// Outside a tokio runtime it behaves as [`CallerDriven`].
+/// Outside a tokio runtime, and without a named runtime, it behaves as [`CallerDriven`].
 ///
 /// The timer of the runtime has to be enabled (`enable_time`). Without a timer, a fetch past its time
 /// limit ends only when the next request comes, and no waiter notices that a fetch shows no sign of

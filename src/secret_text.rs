@@ -48,7 +48,7 @@ pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>, SourceError> {
         let message = format!("token file {} {what}", path.display());
         SourceError::new(SourceErrorKind::Invalid, message)
     };
-    // Check before opening: to open a pipe would wait for a writer.
+    // Check before opening: opening a pipe would wait for a writer.
     let kind = fs::metadata(path).map_err(|error| unreadable(path, error))?;
     if !kind.is_file() {
         return Err(invalid("is not a regular file"));

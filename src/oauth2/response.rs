@@ -26,7 +26,7 @@ const PERMANENT: [&str; 6] = [
 ];
 const MAX_CODE_LEN: usize = 64;
 const MAX_DESCRIPTION_LEN: usize = 256;
-/// How long to wait for a busy server that gives no time, or a date instead of seconds.
+/// How long to wait after a 429 without `Retry-After`, and after a `Retry-After` that is not in seconds.
 const BUSY: Duration = Duration::from_secs(30);
 
 impl BearerToken {

@@ -24,7 +24,7 @@ pub(super) struct Rotation {
 #[derive(Clone)]
 struct Held {
     token: RefreshToken,
-    /// Whether the hook has still to store the token.
+    /// Whether the hook still has to store the token.
     is_new: bool,
 }
 
@@ -35,7 +35,7 @@ impl Rotation {
         Self { held, hook: None }
     }
 
-    /// The refresh token to send. If the hook has still to store the token, this calls the hook first.
+    /// The refresh token to send. If the hook still has to store the token, this calls the hook first.
     pub(super) async fn current(&self) -> Result<RefreshToken, SourceError> {
         let held = self.held.lock().clone();
         if held.is_new {

@@ -35,7 +35,7 @@ type Call =
 pub(crate) struct FetchFn {
     /// `None` while the function is called: no lock is held across a foreign call.
     function: Mutex<Option<Box<Call>>>,
-    /// The fetches that found the function in use. Fetches may overlap after a loss.
+    /// The fetches that found the function in use: a fetch that was given up may still run.
     waiters: Waiters,
 }
 

@@ -57,7 +57,7 @@ struct State {
 
 /// Where the future of the fetch is.
 enum Task {
-    /// No runtime took the fetch. Any waiter may offer it to its runtime again, or poll it.
+    /// No runtime has the fetch. Any waiter may offer the fetch to a runtime again, or poll the fetch.
     Parked(BoxFuture<'static, ()>),
     /// A thread has the fetch, to offer it to a runtime or to poll it.
     Held,
@@ -214,7 +214,7 @@ impl Cell {
         if let Ok(Poll::Pending) = polled {
             self.park(task);
             // A listener that was polled meanwhile found no fetch to poll. If the fetch was woken
-            // during this poll, no further wake-up may come, so wake every listener now.
+            // during this poll, there may be no second wake-up, so wake every listener now.
             if self.wakers.was_woken.load(Ordering::SeqCst) {
                 self.wakers.waiters.wake_all();
             }

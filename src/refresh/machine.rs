@@ -212,7 +212,7 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         retry.max(spaced).filter(|&at| now.monotonic < at)
     }
 
-    /// Gives the fetch under way, which may be void, and its time limit. If there is no such fetch,
+    /// Gives the fetch under way, which may be void, and its time limit. If no fetch is under way,
     /// begins a fetch, even during a back-off.
     pub(crate) fn refresh(&mut self, now: Now) -> (FetchId, Instant) {
         self.read(now);

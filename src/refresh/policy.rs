@@ -24,8 +24,8 @@ pub(crate) struct Policy {
     /// Refresh even earlier, by a random part of the lifetime. This fraction is the largest part.
     pub(crate) refresh_jitter: f64,
     /// The same fraction for a token that did not come by a refresh ahead of time: the first token,
-    /// and a token that came after a rejection or an outage. Many clients may have fetched at that
-    /// moment.
+    /// and a token that came after a rejection or an outage. Many clients may have fetched at the
+    /// same moment.
     pub(crate) startup_jitter: f64,
     /// Stop serving this long before expiry, or a twentieth of the lifetime if that is less.
     pub(crate) expiry_margin: Duration,
@@ -115,8 +115,8 @@ impl Policy {
         }
     }
 
-    /// How long to wait after a failure. The wait has full jitter: it is a random part of a ceiling
-    /// that doubles with each failure in a row.
+    /// How long to wait after a failure. Unless the error is permanent, the wait has full jitter: it
+    /// is a random part of a ceiling that doubles with each failure in a row.
     pub(crate) fn backoff(&self, outage: Outage, has_token: bool) -> Duration {
         let floor = outage
             .retry_after

@@ -31,7 +31,7 @@ pub(super) struct UnderWay {
 /// A fetch to listen to, and how long to listen.
 pub(super) struct Awaited {
     pub(super) id: FetchId,
-    /// The account that the waiter wants a token of.
+    /// The waiter wants a token of this account.
     pub(super) account: u64,
     pub(super) flight: Flight,
     /// When to stop, on the runtime's clock.

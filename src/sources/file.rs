@@ -26,10 +26,14 @@ type Parse = fn(&str) -> Result<BearerToken, InvalidToken>;
 /// service account token, or a token that an agent renews.
 ///
 /// The file is read and checked at start-up. The first request after a minute begins another read,
-/// and so does the first request after a server has rejected the token. Requests do not wait for a
-/// read, with two exceptions: a read after a rejection, and a read that is overdue by a minute, as
-/// in the morning after a night without requests. Requests wait for such a read for at most 5 s. If
-/// a read fails or finds no token, the source keeps the last token and tries again later.
+/// and so does the first request after a server has rejected the token. If the server goes on
+/// rejecting what is read, the third such read comes 10 s after the second, and later reads come up
+/// to a minute apart.
+///
+/// Requests do not wait for a read, with two exceptions: a read after a rejection, and a read that is
+/// overdue by a minute, as in the morning after a night without requests. Requests wait for such a
+/// read for at most 5 s. If a read fails or finds no token, the source keeps the last token and tries
+/// again later.
 ///
 /// Put the new file in place by a rename or by a swap of symbolic links, as Kubernetes does: a file
 /// that is written in place may be read half-written.
@@ -77,7 +81,7 @@ impl FileToken {
         Self::builder(path).build()
     }
 
-    /// Starts a builder, to read the file at `path` under other settings.
+    /// Starts a builder, to read the file at `path` with other settings.
     pub fn builder(path: impl Into<PathBuf>) -> FileTokenBuilder {
         FileTokenBuilder {
             path: path.into(),
@@ -137,8 +141,8 @@ impl FileTokenBuilder {
         self
     }
 
-    /// Reads the file at the first request and not at start-up. The file may be written after
-    /// start-up.
+    /// Reads the file not at start-up but at the first request, which waits for the read. The file
+    /// may be written after start-up.
     ///
     /// While there is no file, requests get an error of kind [`SourceErrorKind::Absent`] at once,
     /// so that a [`Chain`](crate::Chain) goes on to its next source. The source looks for the file

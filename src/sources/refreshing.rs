@@ -59,8 +59,8 @@ use crate::{
 ///
 /// Requests wait for the fetch that replaces the token, for at most 5 s. If the fetch fails or
 /// takes longer, requests carry the rejected token until its service ends, and the source tries
-/// again in the background. No request waits for a replacement until a fetch succeeds: a spurious
-/// 401 and an outage of the token endpoint must not add up to a total outage.
+/// again in the background. From then on, no request waits for a replacement until a fetch succeeds:
+/// a spurious 401 and an outage of the token endpoint must not add up to a total outage.
 ///
 /// The first two replacements are immediate. If the server rejects every new token, later
 /// replacements are 10 s apart, then 20 s, and so on up to 5 min. If a request with a rejected token
@@ -118,8 +118,9 @@ use crate::{
 ///   any more. A token that comes late is used unless the source holds a good token. To be sure,
 ///   await [`refresh_now`](Self::refresh_now) within a call.
 /// * **A runtime that stands idle.** A fetch shows signs of life. If the signs stop, as in a
-///   current-thread runtime that nobody drives, a waiter in another runtime begins the fetch anew
-///   after at most 7.5 s. The waiter needs a runtime with a timer for that.
+///   current-thread runtime that nobody drives, or in a fetch that blocks its thread, a request that
+///   waits elsewhere begins the fetch anew after at most 7.5 s, if its own runtime has a timer. A
+///   request with a rejected token does not wait that long: it carries the token after 5 s.
 ///
 /// The [builder](Self::builder) has settings for most of these numbers.
 #[derive(Clone)]
@@ -243,7 +244,7 @@ impl RefreshingToken {
 
     /// A future that fetches the first token and refreshes each token on time, even while there are
     /// no requests. Spawn the future. It does not count as a handle on the source: it ends when the
-    /// last handle is dropped.
+    /// last handle is dropped. The source's [`Runtime`] has to have a timer.
     ///
     /// ```
     /// # use tower_bearer::{BearerToken, InvalidToken, RefreshingToken};
@@ -309,9 +310,9 @@ impl RefreshingTokenBuilder {
         self
     }
 
-    /// The same fraction for a token that did not come by a refresh ahead of time: the first token,
-    /// and a token that came after a rejection or a failure. Many clients may have fetched at the
-    /// same moment. Default: 0.75.
+    /// Like [`refresh_jitter`](Self::refresh_jitter), but for a token that did not come by a refresh
+    /// ahead of time: the first token, and a token that came after a rejection or a failure. Many
+    /// clients may have fetched at the same moment. Default: 0.75.
     pub fn startup_jitter(mut self, fraction: f64) -> Self {
         self.policy.startup_jitter = fraction;
         self

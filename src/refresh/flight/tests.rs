@@ -132,7 +132,7 @@ fn all_listeners_are_woken_and_get_the_end() {
         }
         assert!(
             has_token(&poll(&mut flight.listen(), &runtime)),
-            "and who comes later"
+            "a later listener gets the end as well"
         );
     }
 }

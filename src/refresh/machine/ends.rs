@@ -117,8 +117,8 @@ impl<T: Clone, E: Clone> Machine<T, E> {
         self.patience = Patience::default();
     }
 
-    /// A fetch has given a token that is of no use but for the next fetch, which may need what belongs to the
-    /// token, such as a refresh token. Call this before [`failed`](Self::failed). Gives the token to drop.
+    /// A fetch has given a token that cannot be served. The next fetch gets this token, since it may need the
+    /// token's data, such as a refresh token. Call this before [`failed`](Self::failed). Gives the token to drop.
     pub(crate) fn remember(&mut self, id: FetchId, token: T) -> Option<T> {
         if self.is_void(id) {
             return Some(token);

@@ -24,7 +24,7 @@ pub(super) enum Event {
     Reject,
     /// A request that was sent with the rejected token succeeds.
     Accept,
-    /// The server starts or stops rejecting every token as soon as the token is served.
+    /// Whether the server, from now on, rejects every token as soon as the token is served.
     Hostile(bool),
     Pass(Duration),
     /// Time passes to a moment at which something changes, or to the nanosecond before or after it.
@@ -99,7 +99,7 @@ pub(super) fn event(kind: u8, amount: u32) -> Event {
     }
 }
 
-/// Settings. Under each, the moments at which something changes come in another order.
+/// Settings. In each, the moments at which something changes come in another order.
 pub(super) fn policy(number: u8) -> Policy {
     let default = Policy::default();
     match number {

@@ -37,7 +37,7 @@ fn after_a_loss_no_request_waits_while_no_refresh_is_due() {
     assert!(matches!(bench.ask(), Answer::Serve { fetch: None, .. }));
 }
 
-/// The time limit ends a fetch for its waiters. Its task may be dropped later.
+/// The time limit ends a fetch for its waiters. The task of the fetch may be dropped later.
 #[test]
 fn a_fetch_that_is_lost_after_it_failed_makes_no_request_wait() {
     let mut bench = Bench::holding_a_token_of_an_hour();

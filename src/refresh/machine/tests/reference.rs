@@ -62,7 +62,7 @@ pub(super) struct Token {
     pub(super) lifetime: Option<Duration>,
     pub(super) judged: bool,
     pub(super) came: Now,
-    /// How long after the token came a request last got it, before the first rejection.
+    /// The time from the arrival of the token to the last request that got it before the first rejection.
     lasted: Duration,
     refresh_after: Option<Duration>,
     serve_for: Option<Duration>,
@@ -557,7 +557,7 @@ fn last_token(log: &[Entry]) -> Option<(Option<Duration>, Duration)> {
     Some((lifetime, lasted(log[index].at, &log[index + 1..])))
 }
 
-/// How long after the token came a request last got it, before the first rejection.
+/// The time from the arrival of the token to the last request that got it before the first rejection.
 fn lasted(came: Now, since: &[Entry]) -> Duration {
     let last_good = since
         .iter()

@@ -224,7 +224,7 @@ fn a_token_has_lasted_for_the_time_before_its_first_mark() {
     bench.fetched(fetch, 2, HOUR);
     let fetch = Bench::waits(bench.ask_rejected());
     bench.failed(fetch);
-    // A success takes the mark off, and the token goes on for long.
+    // A success takes the mark off, and the token stays in use.
     bench.pass(10 * MINUTE);
     assert!(matches!(bench.ask(), Answer::Serve { fetch: None, .. }));
     bench.pass(MINUTE);
