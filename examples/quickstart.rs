@@ -18,7 +18,8 @@ use support::{Workers, check, get, serve};
 use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_bearer::{BearerAuthLayer, BearerToken, BoxError, Error, ErrorKind, RotatingToken};
 
-/// The server's keys, and whether it accepts each key. A real client gets its token from elsewhere.
+/// The tokens that the server calls key 1 and key 2, and whether it accepts each key. A real
+/// client gets its token from elsewhere.
 const TOKENS: [&str; 2] = ["first-demo-token", "second-demo-token"];
 static ACCEPTED: [AtomicBool; 2] = [AtomicBool::new(true), AtomicBool::new(false)];
 /// How many connections the client has tried to open.

@@ -82,7 +82,7 @@
 //! | an async function, called for each request | [`source_fn`] |
 //! | an OAuth 2.0 token endpoint | [`RefreshingToken`] over a `TokenRequest` (feature `oauth2`) |
 //! | where the `dx` client of DNAnexus keeps it | `Dnanexus` (feature `dnanexus`) |
-//! | several sources, of which the first that is not absent counts | [`Chain`], made by [`first_of`] |
+//! | several sources: the first that is not absent wins | [`Chain`], made by [`first_of`] |
 //! | anything else | your own [`TokenSource`] |
 //!
 //! # Under what
@@ -130,7 +130,7 @@
 //!   sends the token to the proxy in plaintext.
 //! * **Origins.** Without [`for_origin`](BearerAuthLayer::for_origin), each https host that the client talks to
 //!   gets the token. With `for_origin`, only the named scheme, host and port get the token. Other requests go
-//!   out without the token, also over `http`, and an event says why.
+//!   out without the token, even over `http`, and an event says why.
 //! * **Redirects.** With `for_origin`, a redirect follower above the layer cannot take the token to another
 //!   server. A redirect follower below the layer, or inside the client, copies the header:
 //!   see [`for_origin`](BearerAuthLayer::for_origin).
@@ -145,8 +145,8 @@
 //! [`rejected_when`](BearerAuthLayer::rejected_when) replaces it. Sources look at the mark. So a late 401
 //! for an old token never throws a newer token away, and many 401s for a token cost a single fetch.
 //!
-//! * [`RefreshingToken`] and [`FileToken`] replace a rejected token: twice at once, and after that at
-//!   intervals that grow. Requests wait for the new token, for 5 seconds at most. If no new token comes,
+//! * [`RefreshingToken`] and [`FileToken`] replace a rejected token: the first two times at once, after that
+//!   at intervals that grow. Requests wait for the new token, for 5 seconds at most. If no new token comes,
 //!   requests carry the rejected token: a spurious 401 must not become an outage.
 //! * [`BearerToken`], [`StaticToken`], [`EnvToken`] and [`RotatingToken`] go on sending their token, since they
 //!   have no other token.
@@ -176,11 +176,12 @@
 //!
 //! # What it costs
 //!
-//! With a token at hand, a request costs no allocation, no lock and no clone of the inner service, except
-//! that [`RefreshingToken`] and [`FileToken`] take a lock about once a second. A request also allocates if it
-//! carries a rejected token, or if the token overwrites a header. A request that waits, as each request does
-//! with [`source_fn`], costs an allocation and two clones of the inner service. The README compares the costs
-//! with other layers.
+//! With a token at hand, a request costs no lock, no clone of the inner service, and no allocation unless
+//! its header map has to grow. About once a second, [`RefreshingToken`] and [`FileToken`] take a lock and
+//! allocate. A request also allocates if it carries a rejected token, if the token overwrites a header, or if
+//! the request has a [`UseToken`] under `retry_rejected`. A request that waits, as each request does with
+//! [`source_fn`], costs an allocation and two clones of the inner service, besides the cost of its source.
+//! The README compares the costs with other layers.
 //!
 //! # What is wiped
 //!
@@ -188,12 +189,13 @@
 //! bytes of the token are overwritten before they are freed. The crate also wipes each buffer that a token
 //! is made from, even if its text is not a token: a `String`, `Box<str>`, `SecretString` or
 //! `Zeroizing<String>` that you give by value, and the text that a source reads. It wipes each secret of a
-//! token request as well. [`guide::wiping`] has the whole list, and what no crate can wipe.
+//! token request as well. [`guide::wiping`] has the whole list, and what this crate cannot wipe.
 //!
 //! # Events
 //!
 //! With the feature `tracing`, the crate records events with the target `tower_bearer`. No event has a
-//! token or a URL. A request whose token is at hand records no event before its response.
+//! token or a URL, unless the error text of your fetch function has it. A request whose token is at hand
+//! records no event before its response.
 //!
 //! | Level | Event | Fields |
 //! |---|---|---|
@@ -211,7 +213,7 @@
 //!
 //! # More
 //!
-//! * [`guide::tests`]: how to test a program that uses the layer, also with time that the test controls.
+//! * [`guide::tests`]: how to test a program that uses the layer, and how to control time in a test.
 //! * [`guide::migration`]: how to migrate from tower-http's layer, a layer of your own, a tonic interceptor,
 //!   reqwest-auth and kube's own authentication.
 //! * [`guide::which_crate`]: this crate compared with other crates for tokens.
