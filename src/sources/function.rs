@@ -67,6 +67,10 @@ where
         };
         let mut token = Box::pin(token);
         TokenFuture::boxed(poll_fn(move |cx| {
+            // Another task called `token`, as the task of a buffer does, and the function polls the result.
+            if recursion::is_within(id) {
+                return Poll::Ready(Err(SourceError::recursive()));
+            }
             let _within = recursion::enter(id);
             let token = ready!(token.as_mut().poll(cx)).map_err(SourceError::failed);
             Poll::Ready(token.and_then(SourceError::unless_expired))

@@ -238,6 +238,30 @@ fn a_source_fn_that_asks_itself_gets_an_error_and_no_overflow() {
     cell.lock().unwrap().take();
 }
 
+/// The task of a buffer asks the source, and the fetch polls what the buffer gives back.
+#[test]
+fn a_source_fn_that_polls_its_own_future_from_another_task_gets_an_error_and_no_overflow() {
+    let cell: Arc<Mutex<Option<Arc<dyn TokenSource>>>> = Arc::default();
+    let own = Arc::clone(&cell);
+    let calls = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&calls);
+    let through_a_buffer = source_fn(move || {
+        *count.lock().unwrap() += 1;
+        assert!(*count.lock().unwrap() < 10, "without end");
+        let own = own.lock().unwrap().clone().unwrap();
+        async move {
+            let asked = std::thread::spawn(move || own.token()).join().unwrap();
+            asked.await
+        }
+    });
+    *cell.lock().unwrap() = Some(Arc::new(through_a_buffer));
+    let source = cell.lock().unwrap().clone().unwrap();
+    let error = block_on(source.token()).unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Recursive);
+    assert_eq!(*calls.lock().unwrap(), 2);
+    cell.lock().unwrap().take();
+}
+
 #[test]
 fn a_source_fn_may_ask_another_source_fn() {
     let inner = source_fn(|| async { BearerToken::new("inner") });
