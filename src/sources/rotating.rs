@@ -84,8 +84,9 @@ impl RotatingToken {
     /// Replaces the token. Requests that wait for a token go on. Requests that were already sent
     /// are not disturbed, and a late 401 for their old token does not mark the new token.
     pub fn rotate(&self, next: BearerToken) {
-        self.current.token.store(Some(next.into_inner()));
-        // Wake after the store: a request that asks meanwhile either sees the token or is woken.
+        // Drop the old token last: data of the user's may panic in its `Drop`.
+        let _old = self.current.token.swap(Some(next.into_inner()));
+        // Wake after the swap: a request that asks meanwhile either sees the token or is woken.
         self.current.waiters.wake_all();
     }
 

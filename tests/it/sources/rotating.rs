@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -215,6 +216,25 @@ fn an_expired_token_is_not_sent_but_waits_for_the_next_rotation() {
     assert_eq!(waiter.wakes(), 1);
     assert_eq!(given(&mut waiter), "Bearer valid");
     assert_eq!(at_hand(&source), "Bearer valid");
+}
+
+#[test]
+fn a_panic_in_the_data_of_the_token_before_harms_no_waiter() {
+    struct Panics;
+
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("the data has a bug");
+        }
+    }
+
+    let expired = token("expired").expires_at(Instant::now());
+    let source = RotatingToken::new(expired.with_data(Panics));
+    let mut waiter = Task::waiting(source.token());
+    let rotation = AssertUnwindSafe(|| source.rotate(token("valid")));
+    catch_unwind(rotation).unwrap_err();
+    assert_eq!(waiter.wakes(), 1);
+    assert_eq!(given(&mut waiter), "Bearer valid");
 }
 
 #[test]
