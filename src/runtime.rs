@@ -124,8 +124,8 @@ impl TokioRuntime {
         }
     }
 
-    /// Runs every fetch and every timer on this runtime, wherever the callers run. Use `with_handle` if
-    /// the callers run in short-lived runtimes, or in no runtime at all.
+    /// Runs every fetch on this runtime, wherever the callers run. Use `with_handle` if the callers run in
+    /// short-lived runtimes, or in no runtime at all. A caller in no runtime uses the timers of this runtime.
     ///
     /// ```
     /// # use tower_bearer::{BearerToken, InvalidToken, RefreshingToken, TokenSource, TokioRuntime};
@@ -194,9 +194,13 @@ impl Runtime for TokioRuntime {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        let sleep = self
-            .handle()
-            .and_then(|handle| timers::sleep(&handle, duration));
+        // The runtime that polls comes first: a waiter must not depend on the timers of another runtime, which
+        // may stand idle.
+        let polling = Handle::try_current().ok();
+        let sleep = polling.iter().chain(&self.handle);
+        let sleep = sleep
+            .filter_map(|handle| timers::sleep(handle, duration))
+            .next();
         match sleep {
             Some(sleep) => Box::pin(sleep),
             None => Box::pin(std::future::pending()),

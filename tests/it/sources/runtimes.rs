@@ -273,6 +273,20 @@ fn a_plain_thread_waits_for_a_fetch_on_a_kept_runtime() {
     }
 }
 
+/// The runtime of the waiter measures the time of the waiter.
+#[test]
+fn a_waiter_in_a_runtime_of_its_own_does_not_depend_on_the_timers_of_a_kept_runtime() {
+    let kept_and_idle = current_thread();
+    let slow = Slow::new();
+    let source = RefreshingToken::builder(slow.fetch(MOMENT, LONG))
+        .runtime(TokioRuntime::with_handle(kept_and_idle.handle().clone()))
+        .fetch_timeout(Duration::from_secs(1))
+        .build();
+    let error = within(&current_thread(), source.token()).unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Closed);
+    assert_eq!(slow.begun(), 0);
+}
+
 #[test]
 fn a_token_asked_for_outside_the_runtime_is_fetched_inside() {
     let slow = Slow::new();
@@ -330,7 +344,7 @@ fn a_source_whose_runtime_loses_every_fetch_says_that_no_token_can_come() {
 }
 
 #[test]
-fn a_runtime_that_was_shut_down_is_left_for_the_caller_s() {
+fn a_source_on_a_runtime_that_was_shut_down_says_that_no_token_can_come() {
     let gone = current_thread();
     let handle = gone.handle().clone();
     drop(gone);
