@@ -174,7 +174,7 @@ impl SourceError {
     pub(crate) fn closed_after_losses() -> Self {
         Self::new(
             SourceErrorKind::Closed,
-            "the runtime drops or ignores every task that fetches the token",
+            "the runtime drops every task that fetches the token, or does not run it",
         )
     }
 

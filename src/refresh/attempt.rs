@@ -118,6 +118,9 @@ impl Drop for Borrowed<'_> {
 #[derive(Default)]
 pub(super) struct Life {
     beats: AtomicU32,
+    /// The user's future is being polled. If the poll blocks the thread, that is a sign of life as well: a
+    /// second fetch beside this fetch could spend a refresh token twice.
+    is_polled: AtomicBool,
     /// The fetch is being offered to a runtime. If the runtime takes the fetch, the timers have to
     /// come from that runtime.
     moves: AtomicBool,
@@ -126,6 +129,10 @@ pub(super) struct Life {
 impl Life {
     pub(super) fn beats(&self) -> u32 {
         self.beats.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_polled(&self) -> bool {
+        self.is_polled.load(Ordering::Relaxed)
     }
 
     /// Makes the next poll take its timers from the runtime that polls.
@@ -170,7 +177,9 @@ impl Attempt {
             if life.moves.swap(false, Ordering::Acquire) {
                 timers.renew(&*runtime);
             }
+            life.is_polled.store(true, Ordering::Relaxed);
             let polled = fetched.poll(cx);
+            life.is_polled.store(false, Ordering::Relaxed);
             // Look at the result before the limit: a token that came while the process was frozen
             // is good.
             if let Poll::Ready(result) = polled {

@@ -300,17 +300,22 @@ impl Core {
         let now = self.now();
         let token = result.as_ref().ok();
         let lifetime = token.and_then(|token| token.lifetime(now.monotonic, now.wall));
-        let (result, flight, _displaced) = {
+        let (result, flight, next, _displaced) = {
             let mut guard = self.state.lock();
             let state = &mut *guard;
             let flight = state.take_flight(id);
             let (end, displaced) = state.arrive(now, id, result, lifetime);
+            // If this fetch is late, the next fetch is under way already.
+            let next = state.under_way.clone();
             // Withdrawn on success as well: the next caller publishes the new token.
-            (end, flight, (displaced, self.served.withdraw()))
+            (end, flight, next, (displaced, self.served.withdraw()))
         };
         // After the lock is released, since a subscriber of the event may ask for a token.
         if let Some(result) = &result {
             let _ = contain(|| trace::fetch_ended(result, lifetime));
+        }
+        if let (Some(Ok(_)), Some(next)) = (&result, next) {
+            next.flight.tell_news();
         }
         if let Some(flight) = flight {
             flight.land(result.map_or(End::Void, End::Landed));

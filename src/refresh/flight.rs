@@ -30,7 +30,8 @@ pub(super) enum End {
     /// The task of the fetch was dropped, or shows no sign of life. That is no failure: the waiters
     /// begin another fetch.
     Lost,
-    /// The fetch was for an account that has been signed out. The waiters ask again.
+    /// The waiters ask again: the fetch was for an account that has been signed out, or an earlier fetch has
+    /// brought its token late.
     Void,
 }
 
@@ -53,6 +54,8 @@ struct State {
     end: Option<End>,
     /// How often the source was invalidated. A listener from before an invalidation gets an error.
     invalidations: u32,
+    /// How often the listeners were told to ask again. Counts for a listener as `invalidations` does.
+    news: u32,
 }
 
 /// Where the future of the fetch is.
@@ -90,6 +93,7 @@ impl Flight {
                     task: Task::Parked(task),
                     end: None,
                     invalidations: 0,
+                    news: 0,
                 }),
                 wakers: Arc::default(),
                 listeners: AtomicUsize::new(0),
@@ -136,6 +140,15 @@ impl Flight {
         self.cell.wakers.waiters.wake_all();
     }
 
+    /// Has all present listeners ask again: there is a token, although this fetch has not ended.
+    pub(super) fn tell_news(&self) {
+        {
+            let mut state = self.cell.state.lock();
+            state.news = state.news.wrapping_add(1);
+        }
+        self.cell.wakers.waiters.wake_all();
+    }
+
     /// Whether the fetch is parked and nobody listens: then nobody but the caller would poll it.
     pub(super) fn is_unattended(&self) -> bool {
         let parked = matches!(self.cell.state.lock().task, Task::Parked(_));
@@ -155,8 +168,13 @@ impl Flight {
     /// A listener, which counts from now on, not from its first poll.
     pub(super) fn listen(&self) -> Listener {
         self.cell.listeners.fetch_add(1, Ordering::SeqCst);
+        let (invalidations, news) = {
+            let state = self.cell.state.lock();
+            (state.invalidations, state.news)
+        };
         Listener {
-            invalidations: self.cell.state.lock().invalidations,
+            invalidations,
+            news,
             flight: self.clone(),
             place: None,
         }
@@ -229,6 +247,7 @@ impl Cell {
 pub(super) struct Listener {
     flight: Flight,
     invalidations: u32,
+    news: u32,
     place: Option<Place>,
 }
 
@@ -260,10 +279,11 @@ impl Listener {
 
     pub(super) fn end(&self) -> Option<End> {
         let state = self.flight.cell.state.lock();
-        if state.invalidations == self.invalidations {
-            return state.end.clone();
+        if state.invalidations != self.invalidations {
+            return Some(End::Landed(Err(SourceError::invalidated())));
         }
-        Some(End::Landed(Err(SourceError::invalidated())))
+        let asks_again = (state.news != self.news).then_some(End::Void);
+        state.end.clone().or(asks_again)
     }
 }
 

@@ -90,7 +90,7 @@ impl State {
         id: FetchId,
         error: SourceError,
     ) -> (Option<SourceError>, Displaced) {
-        let is_void = self.machine.is_void(id);
+        let counts = self.machine.is_under_way(id) && !self.machine.is_void(id);
         let failure = Failure {
             retry_after: error.retry_after(),
             permanent: error.is_permanent(),
@@ -98,7 +98,7 @@ impl State {
         };
         let random = self.random.f64();
         let displaced = self.machine.failed(now, id, failure, random);
-        ((!is_void).then_some(error), displaced)
+        (counts.then_some(error), displaced)
     }
 }
 

@@ -91,6 +91,9 @@ impl Listening {
         if let Poll::Ready(end) = self.listener.poll(cx, runtime) {
             return Poll::Ready(Heard::End(end));
         }
+        // Every two and a half beats, so that a check finds a beat even if a beat is late.
+        let check = beat(fetch_timeout).saturating_mul(5) / 2;
+        let check = check.max(Duration::from_millis(1));
         loop {
             let step = self.step;
             if let Some(timer) = &mut self.timer {
@@ -102,31 +105,29 @@ impl Listening {
                 // polled late, and the timer may run on another clock.
                 let by_clock = self.until.saturating_duration_since(runtime.now());
                 self.left = self.left.saturating_sub(step).min(by_clock);
-                if self.is_silent() {
+                if self.is_silent(step >= check) {
                     return Poll::Ready(Heard::Silence);
                 }
             }
             if self.left.is_zero() {
                 return Poll::Ready(Heard::TimeIsUp);
             }
-            // Every two and a half beats, so that a check finds a beat even if a beat is late.
-            let check = beat(fetch_timeout).saturating_mul(5) / 2;
-            self.step = check.max(Duration::from_millis(1)).min(self.left);
+            self.step = check.min(self.left);
             self.timer = Some(timer(runtime, self.step));
         }
     }
 
-    /// Whether the last checks in a row found no sign of life. The last step does not count as a
-    /// check, since it may be too short for a sign.
-    fn is_silent(&mut self) -> bool {
+    /// Whether the last checks in a row found no sign of life. The last step of a wait counts as a check
+    /// only if the step is whole: a shorter step may be too short for a sign.
+    fn is_silent(&mut self, is_whole: bool) -> bool {
         let flight = self.listener.flight();
         let beats = flight.life().beats();
-        if beats != self.beats || !flight.is_away() {
+        if beats != self.beats || !flight.is_away() || flight.life().is_polled() {
             self.beats = beats;
             self.silent_checks = 0;
             return false;
         }
-        if self.left.is_zero() {
+        if !is_whole {
             return false;
         }
         self.silent_checks += 1;

@@ -101,6 +101,23 @@ fn a_fetch_that_takes_too_long_tells_so() {
 }
 
 #[test]
+fn a_fetch_that_a_waiter_ends_tells_so_once() {
+    let events = Log::of(|| {
+        let endpoint = Endpoint::new(|| Script::Hang);
+        let source = endpoint.source();
+        let mut waiting = Task::waiting(source.token());
+        endpoint.time.run();
+        // The timer of the waiter fires first, and the timer of the fetch after it.
+        endpoint.time.stall(30 * SECOND);
+        waiting.finish().unwrap_err();
+        endpoint.time.run();
+        endpoint.time.advance(SECOND);
+        assert_eq!(endpoint.time.tasks(), 0);
+    });
+    assert_eq!(events.len(), 2, "{events:?}");
+}
+
+#[test]
 fn a_request_in_the_back_off_tells_why_and_how_long_it_is() {
     let events = Log::of(|| {
         let endpoint = Endpoint::new(|| Script::Fail);

@@ -3,7 +3,7 @@
 use std::{
     error::Error,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
@@ -205,6 +205,83 @@ fn a_fetch_is_lost_after_two_checks_without_a_sign_of_life_and_not_after_one() {
     endpoint.time.run();
     assert_eq!(endpoint.fetches(), 2);
     assert_eq!(source.status().failures(), 0);
+}
+
+/// The last step of a wait for a replacement is as long as a check, and so counts as one.
+#[test]
+fn a_waiter_for_a_replacement_notices_that_the_runtime_of_the_fetch_stands_idle() {
+    let endpoint = Endpoint::new(one_hour);
+    let source = endpoint.source();
+    endpoint.time.block_on(source.token()).unwrap().reject();
+    let mut caller = waiting(&source);
+    for tasks in [1, 2] {
+        assert!((&mut caller).now_or_never().is_none());
+        endpoint.time.stall(Duration::from_millis(2_500));
+        let answer = (&mut caller).now_or_never();
+        assert_eq!(
+            (answer.is_some(), endpoint.time.tasks()),
+            (tasks == 2, tasks)
+        );
+        if let Some(rejected) = answer {
+            assert_eq!(number_of(&rejected.unwrap()), 1);
+            break;
+        }
+    }
+    endpoint.time.run();
+    assert!(number(&endpoint, &source) > 1);
+    assert_eq!(source.status().failures(), 0);
+}
+
+/// A second fetch beside a fetch that blocks its thread would spend a refresh token twice.
+#[test]
+fn a_fetch_that_blocks_its_thread_is_not_lost() {
+    let (entered, enters) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let time = VirtualTime::new();
+    let source = RefreshingToken::builder(move || {
+        entered.send(()).unwrap();
+        released.lock().unwrap().recv().unwrap();
+        async { BearerToken::new("fetched") }
+    })
+    .runtime(time.clone())
+    .build();
+    let mut caller = waiting(&source);
+    let background = std::thread::spawn({
+        let time = time.clone();
+        move || time.run()
+    });
+    enters.recv().unwrap();
+    for _ in 0..4 {
+        time.stall(Duration::from_millis(2_500));
+        assert!((&mut caller).now_or_never().is_none());
+    }
+    assert_eq!(time.tasks(), 0, "the only task is being polled");
+    release.send(()).unwrap();
+    background.join().unwrap();
+    time.block_on(caller).unwrap();
+    assert!(enters.try_recv().is_err(), "a single fetch");
+}
+
+#[test]
+fn a_late_token_reaches_the_requests_that_wait_for_the_next_fetch() {
+    let endpoint = Endpoint::new(|| Script::Hang);
+    let (give, when) = oneshot::channel();
+    endpoint.script([Script::When(when)]);
+    let source = endpoint.source();
+    let first = waiting(&source);
+    endpoint.time.run();
+    // The process stands still past the time limit. The next request begins another fetch.
+    endpoint.time.stall(31 * SECOND);
+    assert!(first.now_or_never().expect("it waits").is_err());
+    endpoint.time.stall(SECOND);
+    let mut second = waiting(&source);
+    assert!((&mut second).now_or_never().is_none());
+    give.send(()).unwrap();
+    // The token comes in the poll that would have found the limit.
+    endpoint.time.run();
+    let token = (&mut second).now_or_never().expect("it waits").unwrap();
+    assert_eq!(number_of(&token), 1);
 }
 
 /// The runtime of the fetch stands still, so the timer of the waiter fires first.
