@@ -197,11 +197,8 @@ impl Runtime for TokioRuntime {
         // The runtime that polls comes first: a waiter must not depend on the timers of another runtime, which
         // may stand idle.
         let polling = Handle::try_current().ok();
-        let sleep = polling.iter().chain(&self.handle);
-        let sleep = sleep
-            .filter_map(|handle| timers::sleep(handle, duration))
-            .next();
-        match sleep {
+        let mut handles = polling.iter().chain(&self.handle);
+        match handles.find_map(|handle| timers::sleep(handle, duration)) {
             Some(sleep) => Box::pin(sleep),
             None => Box::pin(std::future::pending()),
         }
