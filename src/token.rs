@@ -1,30 +1,29 @@
 //! The secret itself: [`BearerToken`].
 
 mod expiry;
+mod header;
 mod text;
 
 use std::{
     any::Any,
     fmt,
     panic::{RefUnwindSafe, UnwindSafe},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use bytes::Bytes;
 use http::HeaderValue;
-use secrecy::{ExposeSecret, ExposeSecretMut, SecretSlice};
 
+#[cfg(feature = "oauth2")]
+pub(crate) use self::header::secret_header;
 pub(crate) use self::text::trimmed;
 pub use self::text::{InvalidToken, InvalidTokenKind, TokenText};
 use self::{
     expiry::Expiry,
+    header::{Bare, SCHEME, header_value, secret_bytes},
     text::{MAX_LEN, Reason, check_b64token, check_visible},
 };
 use crate::rejection::{Mark, Rejection, SeenMark};
-
-/// The scheme of RFC 6750 §2.1, with the one space of RFC 9110 §11.4.
-const SCHEME: &[u8] = b"Bearer ";
 
 /// A bearer token: a shared, immutable secret, kept as a ready-made `Authorization` header value.
 ///
@@ -334,65 +333,6 @@ impl fmt::Debug for BearerToken {
             .field("expiry", &self.expiry())
             .field("rejected", &self.is_rejected())
             .finish()
-    }
-}
-
-/// The header value without the scheme, made on first use.
-#[derive(Clone)]
-struct Bare {
-    shared: Bytes,
-    value: OnceLock<HeaderValue>,
-}
-
-impl Bare {
-    fn new(shared: Bytes) -> Self {
-        let value = OnceLock::new();
-        Self { shared, value }
-    }
-
-    /// `whole` is the header value with the scheme.
-    fn header_value(&self, whole: &HeaderValue) -> HeaderValue {
-        let value = self.value.get_or_init(|| {
-            let token = self.shared.slice(SCHEME.len()..);
-            // Never fails: a part of a header value is a header value.
-            header_value(token).unwrap_or_else(|_| whole.clone())
-        });
-        value.clone()
-    }
-}
-
-/// The scheme and the secret, in a buffer that is wiped.
-fn secret_bytes(scheme: &[u8], text: &[u8]) -> Bytes {
-    // The buffer has its full size before it holds the secret: a buffer that grows leaves copies behind.
-    let mut secret = SecretSlice::from(vec![0; scheme.len() + text.len()]);
-    let (start, rest) = secret.expose_secret_mut().split_at_mut(scheme.len());
-    start.copy_from_slice(scheme);
-    rest.copy_from_slice(text);
-
-    Bytes::from_owner(Owner(secret))
-}
-
-/// The header value of a secret of another scheme, marked sensitive and wiped like a token.
-#[cfg(feature = "oauth2")]
-pub(crate) fn secret_header(scheme: &[u8], text: &[u8]) -> Result<HeaderValue, InvalidToken> {
-    header_value(secret_bytes(scheme, text))
-}
-
-/// Turns a secret into a header value. This is the only function that does so.
-fn header_value(shared: Bytes) -> Result<HeaderValue, InvalidToken> {
-    let mut value = HeaderValue::from_maybe_shared(shared).map_err(|_| InvalidToken {
-        reason: Reason::NotAFieldValue,
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-/// Wiped by [`SecretSlice`] when the last `Bytes` that shares it is dropped.
-struct Owner(SecretSlice<u8>);
-
-impl AsRef<[u8]> for Owner {
-    fn as_ref(&self) -> &[u8] {
-        self.0.expose_secret()
     }
 }
 
