@@ -210,7 +210,7 @@ where
             .response_rules
             .as_ref()
             .and_then(|rules| rules.replacements.as_ref());
-        let Some(replacements) = replacements else {
+        let Some(replacements) = replacements.filter(|_| !sent.token.is_signed_out()) else {
             return Poll::Ready(Ok(response));
         };
         let replacement = replacements.token();

@@ -261,6 +261,7 @@ mod secret_form;
 mod secret_json;
 mod secret_text;
 mod service;
+mod sign_in;
 mod source;
 mod sources;
 mod sync;

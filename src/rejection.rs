@@ -13,7 +13,7 @@ use std::{
 use http::{HeaderValue, StatusCode};
 
 pub(crate) use self::parameters::{Parameter, bearer_parameters};
-use crate::sync::Mutex;
+use crate::{sign_in::SignIn, sync::Mutex};
 
 /// The most bytes that are kept of the challenges of a response.
 const MOST_BYTES: usize = 8 * 1024;
@@ -88,6 +88,8 @@ pub(crate) struct Mark {
     /// How often the mark was put on and taken off. The number is odd while the mark is on.
     count: AtomicU64,
     said: Mutex<Option<Rejection>>,
+    /// `None` if the source of the token knows no sign-out.
+    sign_in: Mutex<Option<SignIn>>,
 }
 
 /// The mark that was on a token when a request was sent with the token. A mark that is put on the same
@@ -136,6 +138,15 @@ impl Mark {
                 None
             }
         };
+    }
+
+    /// Records the sign-in that the token belongs to. The last source that holds the token decides.
+    pub(crate) fn belongs_to(&self, sign_in: &SignIn) {
+        *self.sign_in.lock() = Some(sign_in.clone());
+    }
+
+    pub(crate) fn is_signed_out(&self) -> bool {
+        self.sign_in.lock().as_ref().is_some_and(SignIn::is_over)
     }
 
     pub(crate) fn said(&self) -> Option<Rejection> {

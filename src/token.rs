@@ -23,7 +23,10 @@ use self::{
     header::{Bare, SCHEME, header_value, secret_bytes},
     text::{MAX_LEN, Reason, check_b64token, check_visible},
 };
-use crate::rejection::{Mark, Rejection, SeenMark};
+use crate::{
+    rejection::{Mark, Rejection, SeenMark},
+    sign_in::SignIn,
+};
 
 /// A bearer token: a shared, immutable secret, kept as a ready-made `Authorization` header value.
 ///
@@ -309,7 +312,20 @@ impl BearerToken {
     /// Whether a request that carried `rejected` is worth a retry with this token. Compares texts: a source
     /// that makes a token anew for each call may make the rejected text again.
     pub(crate) fn can_replace(&self, rejected: &Self) -> bool {
-        !self.is_rejected() && self.inner.header != rejected.inner.header
+        !self.is_rejected()
+            && !rejected.is_signed_out()
+            && self.inner.header != rejected.inner.header
+    }
+
+    /// Records the sign-in that the token belongs to, for all clones.
+    pub(crate) fn belongs_to(&self, sign_in: &SignIn) {
+        self.inner.mark.belongs_to(sign_in);
+    }
+
+    /// Whether the account of the token has been signed out since. No other token may then take the place of
+    /// this token in a request.
+    pub(crate) fn is_signed_out(&self) -> bool {
+        self.inner.mark.is_signed_out()
     }
 
     #[inline]

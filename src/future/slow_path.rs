@@ -160,6 +160,9 @@ where
             // Ask again only once: a source without another token hands out a rejected token again.
             let has_ended = |token: &BearerToken| token.is_rejected() || token.is_expired();
             if *has_waited && !self.asked_anew && token.as_ref().is_some_and(has_ended) {
+                if token.as_ref().is_some_and(BearerToken::is_signed_out) {
+                    return Poll::Ready(Err(Error::no_token(SourceError::invalidated()).into()));
+                }
                 self.asked_anew = true;
                 match self.source().token().into_state() {
                     TokenState::Ready(result) => {

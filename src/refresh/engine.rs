@@ -27,6 +27,7 @@ use super::{
 use crate::{
     error::{SourceError, SourceErrorKind},
     runtime::Runtime,
+    sign_in::SignIn,
     sync::Mutex,
     token::BearerToken,
     trace,
@@ -77,7 +78,7 @@ impl Core {
                 machine: Machine::new(policy),
                 under_way: None,
                 random,
-                account: 0,
+                sign_in: SignIn::default(),
             }),
             changed: Arc::default(),
         }
@@ -90,6 +91,7 @@ impl Core {
         let _displaced = {
             let mut state = self.state.lock();
             let random = state.random.f64();
+            token.belongs_to(&state.sign_in);
             let displaced = state.machine.hold(now, token, lifetime, random);
             (displaced, self.served.withdraw())
         };
@@ -105,7 +107,7 @@ impl Core {
     pub(super) fn invalidate(&self) {
         let (_displaced, held, under_way) = {
             let mut state = self.state.lock();
-            state.account = state.account.wrapping_add(1);
+            std::mem::take(&mut state.sign_in).end();
             let (held, displaced) = state.machine.invalidate();
             let under_way = state.under_way.clone();
             ((displaced, self.served.withdraw()), held, under_way)
@@ -165,11 +167,11 @@ impl Core {
     }
 
     /// What a caller gets if the fetch that it waited for failed: the held token, or the error. A
-    /// caller that began to wait before a sign-out gets no token of a later account.
+    /// caller that began to wait before a sign-out gets no token of a later sign-in.
     pub(super) fn fall_back(
         &self,
         wanted: Wanted,
-        account: u64,
+        sign_in: &SignIn,
         error: SourceError,
     ) -> Result<BearerToken, SourceError> {
         let may = wanted == Wanted::Token && error.kind() != SourceErrorKind::Invalidated;
@@ -179,7 +181,7 @@ impl Core {
         let now = self.now();
         let (usable, _displaced) = {
             let mut state = self.state.lock();
-            if state.account != account {
+            if sign_in.is_over() {
                 return Err(SourceError::invalidated());
             }
             state.machine.usable(now)
@@ -188,16 +190,16 @@ impl Core {
     }
 
     /// Asks the machine, and begins the fetch that the machine wants. A caller that has waited
-    /// gives the `account` for which it began to wait, and gets an error if the source was
+    /// gives the sign-in for which it began to wait, and gets an error if the source was
     /// invalidated since then.
     pub(super) fn step(
         self: &Arc<Self>,
         wanted: Wanted,
-        account: Option<u64>,
+        sign_in: Option<&SignIn>,
         at_least: Option<Instant>,
     ) -> Step {
         self.end_overdue(at_least);
-        let step = self.decide(wanted, account, self.now_at_least(at_least));
+        let step = self.decide(wanted, sign_in, self.now_at_least(at_least));
         // A call from within the fetch would make the fetch wait for itself.
         if matches!(step, Step::Wait(_)) && recursion::is_within(self.source) {
             return Step::Done(Err(SourceError::recursive()));
@@ -210,11 +212,11 @@ impl Core {
         step
     }
 
-    fn decide(self: &Arc<Self>, wanted: Wanted, account: Option<u64>, now: Now) -> Step {
-        let (answer, fetch, account, _displaced) = {
+    fn decide(self: &Arc<Self>, wanted: Wanted, sign_in: Option<&SignIn>, now: Now) -> Step {
+        let (answer, fetch, sign_in, _displaced) = {
             let mut guard = self.state.lock();
             let state = &mut *guard;
-            if account.is_some_and(|account| account != state.account) {
+            if sign_in.is_some_and(SignIn::is_over) {
                 return Step::Done(Err(SourceError::invalidated()));
             }
             let (answer, displaced) = match wanted {
@@ -244,20 +246,20 @@ impl Core {
                 // has to ask the machine.
                 Answer::Wait { .. } | Answer::BackOff { .. } => self.served.withdraw(),
             };
-            (answer, fetch, state.account, (displaced, served))
+            (answer, fetch, state.sign_in.clone(), (displaced, served))
         };
         if let Some(under_way) = &fetch {
             under_way.flight.launch(&*self.runtime);
         }
         match (answer, fetch) {
             (Answer::Wait { until, .. }, Some(under_way)) => {
-                Step::Wait(under_way.until(until, now, account))
+                Step::Wait(under_way.until(until, now, sign_in))
             }
             // Nothing runs in the background, so this caller has to drive the fetch, although there
             // is a token.
             (Answer::Serve { .. }, Some(under_way)) if under_way.flight.is_unattended() => {
                 let until = later(now.monotonic, self.fetch_timeout);
-                Step::Wait(under_way.until(until, now, account))
+                Step::Wait(under_way.until(until, now, sign_in))
             }
             (Answer::Serve { token, .. }, _) => Step::Done(Ok(token)),
             (Answer::BackOff { error, retry_in }, _) => {
@@ -339,12 +341,12 @@ impl Core {
 
     /// The fetch under way, so that the caller can listen to it.
     pub(super) fn under_way(&self, now: Now) -> Option<Awaited> {
-        let (under_way, account) = {
+        let (under_way, sign_in) = {
             let state = self.state.lock();
-            (state.under_way.clone()?, state.account)
+            (state.under_way.clone()?, state.sign_in.clone())
         };
         let until = later(now.monotonic, self.fetch_timeout);
-        Some(under_way.until(until, now, account))
+        Some(under_way.until(until, now, sign_in))
     }
 
     /// When the machine has to be asked again, if nothing changes before.

@@ -7,15 +7,15 @@ use super::{
     flight::Flight,
     machine::Machine,
 };
-use crate::{error::SourceError, token::BearerToken};
+use crate::{error::SourceError, sign_in::SignIn, token::BearerToken};
 
 /// Everything that the lock of the engine guards.
 pub(super) struct State {
     pub(super) machine: Machine<BearerToken, SourceError>,
     pub(super) under_way: Option<UnderWay>,
     pub(super) random: fastrand::Rng,
-    /// The number of the account. Each `invalidate` begins another account.
-    pub(super) account: u64,
+    /// Each `invalidate` ends this sign-in and begins another.
+    pub(super) sign_in: SignIn,
 }
 
 /// Values that the machine displaced. Drop them without the lock.
@@ -31,8 +31,8 @@ pub(super) struct UnderWay {
 /// A fetch to listen to, and how long to listen.
 pub(super) struct Awaited {
     pub(super) id: FetchId,
-    /// The waiter wants a token of this account.
-    pub(super) account: u64,
+    /// The waiter wants a token of this sign-in.
+    pub(super) sign_in: SignIn,
     pub(super) flight: Flight,
     /// When to stop, on the runtime's clock.
     pub(super) until: Instant,
@@ -64,6 +64,9 @@ impl State {
                 return (error.map(Err), displaced);
             }
             Ok(token) => {
+                if !self.machine.is_void(id) {
+                    token.belongs_to(&self.sign_in);
+                }
                 let held = token.clone();
                 let rejected = BearerToken::is_rejected;
                 let (arrival, displaced) = self
@@ -103,10 +106,10 @@ impl State {
 }
 
 impl UnderWay {
-    pub(super) fn until(&self, until: Instant, now: Now, account: u64) -> Awaited {
+    pub(super) fn until(&self, until: Instant, now: Now, sign_in: SignIn) -> Awaited {
         Awaited {
             id: self.id,
-            account,
+            sign_in,
             flight: self.flight.clone(),
             until,
             at_most: until.saturating_duration_since(now.monotonic),

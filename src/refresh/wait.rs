@@ -16,7 +16,7 @@ use super::{
     flight::{End, Listener},
     state::Awaited,
 };
-use crate::{error::SourceError, runtime::Runtime, token::BearerToken};
+use crate::{error::SourceError, runtime::Runtime, sign_in::SignIn, token::BearerToken};
 
 /// After this many lost fetches, a wait ends: with the held token, or with an error.
 const LOSSES: u8 = 3;
@@ -52,7 +52,7 @@ impl Listening {
     pub(super) fn new(awaited: Awaited) -> Self {
         let Awaited {
             id,
-            account: _,
+            sign_in: _,
             flight,
             until,
             at_most,
@@ -140,7 +140,7 @@ impl Listening {
 pub(super) struct Wait {
     core: Arc<Core>,
     wanted: Wanted,
-    account: u64,
+    sign_in: SignIn,
     listening: Listening,
     losses: u8,
 }
@@ -150,7 +150,7 @@ impl Wait {
         Self {
             core,
             wanted,
-            account: awaited.account,
+            sign_in: awaited.sign_in.clone(),
             listening: Listening::new(awaited),
             losses: 0,
         }
@@ -158,7 +158,7 @@ impl Wait {
 
     /// Asks the machine again. Gives the result, or `None` if there is another fetch to wait for.
     fn ask_again(&mut self, at_least: Option<Instant>) -> Option<Result<BearerToken, SourceError>> {
-        match self.core.step(self.wanted, Some(self.account), at_least) {
+        match self.core.step(self.wanted, Some(&self.sign_in), at_least) {
             Step::Done(result) => Some(result),
             Step::Wait(awaited) => {
                 self.listening = Listening::new(awaited);
@@ -175,7 +175,7 @@ impl Wait {
             Ok(token) if self.core.is_good(&token) => Some(Ok(token)),
             // The token stopped being good before this waiter was polled.
             Ok(_) => self.ask_again(None),
-            Err(error) => Some(self.core.fall_back(self.wanted, self.account, error)),
+            Err(error) => Some(self.core.fall_back(self.wanted, &self.sign_in, error)),
         }
     }
 }
@@ -202,7 +202,7 @@ impl Future for Wait {
                         this.ask_again(None)
                     } else {
                         let error = SourceError::closed_after_losses();
-                        Some(this.core.fall_back(this.wanted, this.account, error))
+                        Some(this.core.fall_back(this.wanted, &this.sign_in, error))
                     }
                 }
                 Heard::Silence => {

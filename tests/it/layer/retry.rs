@@ -1,14 +1,18 @@
 //! A request whose token was rejected is retried once, if there is another token.
 
+use std::sync::Mutex;
+
 use futures::{
     channel::oneshot,
+    executor::block_on,
     future::{FutureExt, ready},
 };
 use http::{Method, Request, Response, StatusCode, Version};
 use tower::{BoxError, Layer, Service, ServiceBuilder, retry::RetryLayer};
 use tower_bearer::{
-    BearerAuthLayer, ErrorKind, RetryRejected, RotatingToken, SourceError, SourceErrorKind,
-    StaticToken, TokenFuture, TokenReplaced, TokenSource, UseToken,
+    BearerAuthLayer, BearerToken, CallerDriven, ErrorKind, RefreshingToken, RetryRejected,
+    RotatingToken, SourceError, SourceErrorKind, StaticToken, TokenFuture, TokenReplaced,
+    TokenSource, UseToken,
 };
 
 use crate::support::{
@@ -224,6 +228,37 @@ fn a_caller_who_leaves_while_the_response_is_held_back_loses_nothing_for_others(
     source.rotate(token("new"));
     let response = send(&mut service, get(URL)).unwrap();
     assert_eq!(response.status(), StatusCode::OK);
+}
+
+/// A request that was made for one account must not go out as another account.
+#[test]
+fn a_request_whose_account_is_signed_out_before_the_401_is_not_retried() {
+    for sent_with_an_older_token in [false, true] {
+        let accounts = Mutex::new(["alice", "alice-2", "bob"].into_iter());
+        let source = RefreshingToken::builder(move || {
+            let account = accounts.lock().unwrap().next().unwrap();
+            async move { BearerToken::new(account) }
+        })
+        .runtime(CallerDriven::new())
+        .build();
+        block_on(source.token()).unwrap();
+        let signs_out = source.clone();
+        let server = Server::answering(move |request| {
+            if values(request, "authorization") == ["Bearer alice"] {
+                if sent_with_an_older_token {
+                    block_on(signs_out.refresh_now()).unwrap();
+                }
+                signs_out.invalidate();
+                return status(StatusCode::UNAUTHORIZED);
+            }
+            status(StatusCode::OK)
+        });
+        let mut service = retrying(source, &server);
+        let response = send(&mut service, get(URL)).unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(server.authorizations(), ["Bearer alice"]);
+        assert!(response.extensions().get::<TokenReplaced>().is_none());
+    }
 }
 
 #[test]

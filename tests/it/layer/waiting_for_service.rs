@@ -25,8 +25,8 @@ use tower::{
     load_shed::error::Overloaded, service_fn, util::BoxCloneSyncService,
 };
 use tower_bearer::{
-    BearerAuth, BearerAuthLayer, BearerToken, BoxError, ErrorKind, RefreshingToken, RotatingToken,
-    SourceError, SourceErrorKind, TokenFuture, TokenSource, source_fn,
+    BearerAuth, BearerAuthLayer, BearerToken, BoxError, CallerDriven, ErrorKind, RefreshingToken,
+    RotatingToken, SourceError, SourceErrorKind, TokenFuture, TokenSource, source_fn,
 };
 
 use crate::support::{
@@ -540,6 +540,28 @@ fn a_request_that_waits_for_another_token_holds_nothing_again() {
     request.finish().unwrap();
     assert_eq!(server.authorizations(), ["Bearer new"]);
     assert_eq!(gate.reserved(), 0);
+}
+
+/// A request that was made for one account must not go out as another account.
+#[test]
+fn a_request_whose_account_is_signed_out_while_it_waits_for_the_service_is_not_sent() {
+    let accounts = Mutex::new(["alice", "bob"].into_iter());
+    let source = RefreshingToken::builder(move || {
+        let account = accounts.lock().unwrap().next().unwrap();
+        async move { BearerToken::new(account) }
+    })
+    .runtime(CallerDriven::new())
+    .build();
+    let (mut request, gate, server) = waiting(source.clone());
+    gate.set(Gate::Shut);
+    assert!(request.poll().is_pending());
+    source.invalidate();
+    gate.set(Gate::Open);
+    let error = request.finish().unwrap_err();
+    let error = ours(&error).source_error().unwrap();
+    assert_eq!(error.kind(), SourceErrorKind::Invalidated);
+    assert_eq!(gate.reserved(), 0);
+    assert!(server.seen().is_empty());
 }
 
 #[test]
