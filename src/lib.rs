@@ -253,6 +253,7 @@ mod reqwest_middleware;
 mod response_rules;
 #[cfg(feature = "retry")]
 mod retry;
+mod retry_of;
 mod rules;
 mod runtime;
 #[cfg(feature = "oauth2")]

@@ -8,7 +8,7 @@ use std::{
 use http::{Request, Response};
 use tower::retry::Policy;
 
-use crate::future::TokenReplaced;
+use crate::{future::TokenReplaced, retry_of::RetryOf};
 
 /// A [`Policy`] that retries a request once, if a server rejected the request's token and the
 /// source has another token.
@@ -108,11 +108,15 @@ impl<B, R, E> Policy<Request<B>, Response<R>, E> for RetryRejected<B> {
 
     fn retry(
         &mut self,
-        _: &mut Request<B>,
+        request: &mut Request<B>,
         result: &mut Result<Response<R>, E>,
     ) -> Option<Self::Future> {
-        let response = result.as_ref().ok()?;
-        response.extensions().get::<TokenReplaced>()?;
+        let extensions = result.as_mut().ok()?.extensions_mut();
+        extensions.get::<TokenReplaced>()?;
+        // The account may be signed out before the retry is sent.
+        if let Some(retry_of) = extensions.remove::<RetryOf>() {
+            request.extensions_mut().insert(retry_of);
+        }
         self.retried = true;
         Some(ready(()))
     }

@@ -12,6 +12,7 @@ use tower_service::Service;
 use crate::{
     error::{BoxError, Error, SourceError},
     future::ResponseFuture,
+    retry_of::RetryOf,
     rules::{Auth, Erase, Rules, Verdict},
     source::{PendingToken, TokenSource, TokenState},
     trace,
@@ -190,6 +191,12 @@ where
                     return self.too_many_headers();
                 };
                 let response_rules = self.auth.rules_for(&token, overwrote);
+                // Only a layer that retries, whose rules are not the usual rules, can meet a retry.
+                if response_rules.is_some() {
+                    if let Err(error) = RetryOf::check(request.extensions()) {
+                        return self.not_sent(error);
+                    }
+                }
                 let response = self.inner.call(request);
                 ResponseFuture::with_token(response, token, response_rules)
             }
@@ -228,6 +235,9 @@ impl<S, T> BearerAuth<S, T> {
                     return self.too_many_headers();
                 };
                 let response_rules = self.auth.rules_for_chosen(&token, overwrote, &chosen);
+                if let Err(error) = RetryOf::check(request.extensions()) {
+                    return self.not_sent(error);
+                }
                 let response = self.inner.call(request);
                 ResponseFuture::with_token(response, token, response_rules)
             }

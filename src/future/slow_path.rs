@@ -13,6 +13,7 @@ use tower_service::Service;
 use super::{Sent, TokenReplaced};
 use crate::{
     error::{BoxError, Error, SourceError},
+    retry_of::RetryOf,
     rules::Auth,
     source::{PendingToken, TokenFuture, TokenSource, TokenState},
     token::BearerToken,
@@ -179,6 +180,7 @@ where
                 }
             }
             let mut request = self.request.take().ok_or_else(Error::finished)?;
+            RetryOf::check(request.extensions())?;
             let sent = match &self.step {
                 Step::WaitingForService { token, .. } => token.as_ref(),
                 Step::WaitingForToken(_) => None,
@@ -241,7 +243,9 @@ impl<R> HeldBack<Response<R>> {
         let mut response = self.response.take().ok_or_else(Error::finished)?;
         if replacement.is_ok_and(|token| token.can_replace(&self.rejected)) {
             trace::token_replaced();
-            response.extensions_mut().insert(TokenReplaced);
+            let extensions = response.extensions_mut();
+            extensions.insert(TokenReplaced);
+            extensions.insert(RetryOf(self.rejected.clone()));
         }
         Poll::Ready(Ok(response))
     }

@@ -261,6 +261,54 @@ fn a_request_whose_account_is_signed_out_before_the_401_is_not_retried() {
     }
 }
 
+/// The sign-out comes after the layer has said that there is another token, while the retry waits for the inner
+/// service or for its token.
+#[test]
+fn a_retry_whose_account_is_signed_out_before_it_is_sent_is_not_sent() {
+    for fetch_is_slow in [false, true] {
+        let (come, comes) = oneshot::channel::<()>();
+        let mut comes = Some(comes);
+        let mut accounts = ["alice", "alice-2", "bob"].into_iter();
+        let source = RefreshingToken::builder(move || {
+            let account = accounts.next().unwrap();
+            let comes = comes.take_if(|_| account == "bob" && fetch_is_slow);
+            async move {
+                if let Some(comes) = comes {
+                    comes.await.unwrap();
+                }
+                BearerToken::new(account)
+            }
+        })
+        .runtime(CallerDriven::new())
+        .build();
+        block_on(source.token()).unwrap();
+        let signs_out = source.clone();
+        let server = takes("none of them");
+        let layered = BearerAuthLayer::new(source)
+            .retry_rejected()
+            .layer(server.clone());
+        let mut service = ServiceBuilder::new()
+            .layer(RetryLayer::new(RetryRejected::new()))
+            .map_response(move |response: Res| {
+                if response.extensions().get::<TokenReplaced>().is_some() {
+                    signs_out.invalidate();
+                }
+                response
+            })
+            .service(layered);
+        make_ready(&mut service);
+        let mut request = Task::new(service.call(get(URL)));
+        if fetch_is_slow {
+            assert!(request.poll().is_pending());
+            come.send(()).unwrap();
+        }
+        let error = request.finish().unwrap_err();
+        let error = ours(&error).source_error().unwrap();
+        assert_eq!(error.kind(), SourceErrorKind::Invalidated);
+        assert_eq!(server.authorizations(), ["Bearer alice"]);
+    }
+}
+
 #[test]
 fn a_policy_of_ones_own_can_look_at_the_extension() {
     let server = takes("new");
