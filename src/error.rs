@@ -33,7 +33,8 @@ enum Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The token source has no token. `source()` is its [`SourceError`].
+    /// The token source has no token, because the user is signed out, the token endpoint is down, or
+    /// [for another reason](SourceErrorKind). `source()` is its [`SourceError`].
     NoToken,
     /// The token would have crossed the network in plaintext.
     InsecureTransport,
@@ -76,10 +77,19 @@ impl Error {
     /// client failed, or another layer, such as a timeout.
     ///
     /// ```
-    /// use tower_bearer::{BoxError, Error, ErrorKind};
+    /// use tower_bearer::{BoxError, Error, SourceErrorKind as Kind};
     ///
-    /// fn is_signed_out(error: &BoxError) -> bool {
-    ///     Error::find(&**error).is_some_and(|error| error.kind() == ErrorKind::NoToken)
+    /// /// What an SDK tells its user.
+    /// fn advice(error: &BoxError) -> &'static str {
+    ///     let Some(error) = Error::find(&**error).and_then(Error::source_error) else {
+    ///         return "the request failed"; // for another reason than the lack of a token
+    ///     };
+    ///     match error.kind() {
+    ///         _ if error.is_permanent() => "sign in again",
+    ///         Kind::Absent | Kind::Expired | Kind::Invalidated => "sign in again",
+    ///         Kind::Failed | Kind::TimedOut | Kind::Rejected => "the sign-in server is down, try again later",
+    ///         _ => "this program or its configuration has a mistake",
+    ///     }
     /// }
     /// ```
     ///

@@ -76,6 +76,12 @@ impl<T: TokenSource + 'static> BearerAuthLayer<T> {
     ///
     /// In a Tower stack, this setting alone retries nothing, and neither does a `Retry` below this layer.
     /// [`guide::order`](crate::guide::order) shows the stack.
+    ///
+    /// The response that is held back keeps its connection, unless the client has read all of its body. If
+    /// the client has a single HTTP/1 connection, as in the example of [`BearerAuth`](BearerAuth#clone), a
+    /// fetch through the same client waits until
+    /// [`replacement_wait`](crate::RefreshingTokenBuilder::replacement_wait) (5 s) is over, and the caller
+    /// gets the response as it is. For such a client, fetch over another connection.
     #[must_use]
     pub fn retry_rejected(mut self) -> Self {
         self.replacements = Some(self.source.clone());
@@ -101,9 +107,11 @@ impl<T> BearerAuthLayer<T> {
     /// feature `tracing`, a debug event says why a request passes without a token: its host, its port or its
     /// scheme differs from the origin.
     ///
-    /// An origin with the scheme `wss` says that your client encrypts `wss`. Without any origin, the layer
-    /// refuses a request over `wss`, since many clients send `wss` in plaintext. A Unix socket is an origin
-    /// such as `unix://2f7661722f72756e2f646f636b65722e736f636b:0`, as hyperlocal writes it.
+    /// An origin with the scheme `http` or `ws` also needs
+    /// [`danger_allow_plaintext`](Self::danger_allow_plaintext), unless its host is `localhost` or a loopback
+    /// address. An origin with the scheme `wss` says that your client encrypts `wss`. Without any origin, the
+    /// layer refuses a request over `wss`, since many clients send `wss` in plaintext. A Unix socket is an
+    /// origin such as `unix://2f7661722f72756e2f646f636b65722e736f636b:0`, as hyperlocal writes it.
     ///
     /// # Errors
     ///

@@ -163,16 +163,18 @@
 //! # When there is no token
 //!
 //! The request fails with an [`Error`] of kind [`ErrorKind::NoToken`], and [`source_error`](Error::source_error)
-//! says why. [`Error::find`] finds the error under other layers. Until the back-off after a failed fetch ends,
-//! requests get the error at once. Log errors with `{:?}`, which shows their causes.
+//! says why: [`SourceErrorKind`] lists what a program does about it. [`Error::find`] finds the error under
+//! other layers. Until the back-off after a failed fetch ends, requests get the error at once. Log errors
+//! with `{:?}`, which shows their causes.
 //!
 //! # While a request waits
 //!
 //! A request waits for its token in its response future, so a timeout around the stack covers the wait.
 //! Meanwhile the request holds no permit, no buffer slot and no connection of the inner service. So a fetch
-//! may go through the same client as the requests, whatever limits that client has. A limit *above* the
-//! layer is different: a request keeps its permit there while it waits. Such a limit bounds how many
-//! requests wait, and a fetch must not go through it.
+//! may go through the same client as the requests, whatever limits that client has. The exception is a
+//! rejected response that [`retry_rejected`](BearerAuthLayer::retry_rejected) holds back: it may keep its
+//! connection. A limit *above* the layer is different: a request keeps its permit there while it waits. Such
+//! a limit bounds how many requests wait, and a fetch must not go through it.
 //!
 //! # What it costs
 //!

@@ -127,6 +127,11 @@ impl TokioRuntime {
     /// Runs every fetch on this runtime, wherever the callers run. Use `with_handle` if the callers run in
     /// short-lived runtimes, or in no runtime at all. A caller in no runtime uses the timers of this runtime.
     ///
+    /// The runtime has to live as long as the source. Once the runtime has shut down, each token that has
+    /// to be fetched is an error of kind [`Closed`](crate::SourceErrorKind::Closed). The runtime also has to
+    /// be driven: while a current-thread runtime is not in `block_on`, requests wait for the fetch, and no
+    /// time limit of the source ends the wait.
+    ///
     /// ```
     /// # use tower_bearer::{BearerToken, InvalidToken, RefreshingToken, TokenSource, TokioRuntime};
     /// # async fn fetch() -> Result<BearerToken, InvalidToken> { BearerToken::new("t") }

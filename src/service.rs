@@ -40,7 +40,14 @@ use crate::{
 ///
 /// The inner service has to be `Clone`, as for Tower's `Retry`, and a clone must hold no
 /// reservation, as [`Service`] demands. hyper-util's client is `Clone`. Wrap any other service in
-/// `tower::buffer`. A few lines make a service from a bare HTTP/1 connection of hyper:
+/// `tower::buffer`.
+///
+/// If rustc says "the method `oneshot` exists for struct `BearerAuth<…>`, but its trait bounds were
+/// not satisfied" (E0599), the inner service is not `Clone`, does not take an `http::Request<B>`,
+/// does not give an `http::Response`, or has an error that is not `Into<BoxError>`. rustc names the
+/// missing bound if you write `tower::ServiceExt::oneshot(client, request)`.
+///
+/// A few lines make a service from a bare HTTP/1 connection of hyper:
 ///
 /// ```
 /// use std::task::{Context, Poll};

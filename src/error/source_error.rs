@@ -27,6 +27,13 @@ struct ErrorInner {
 }
 
 /// What went wrong in a source, see [`SourceError::kind`].
+///
+/// | Kind | What happened | What a program does |
+/// |---|---|---|
+/// | any kind, if [`is_permanent`](SourceError::is_permanent) | the token endpoint does not accept the refresh token, the client or the request | has the user sign in again, or the configuration fixed |
+/// | `Absent`, `Expired`, `Invalidated` | there is nothing to take a token from, the token is over, or the program has signed out | has the user sign in again |
+/// | `Failed`, `TimedOut`, `Rejected` | the token endpoint cannot be reached or gives no good token | tries again later: [`retry_after`](SourceError::retry_after) may tell when |
+/// | `Invalid`, `Panicked`, `Recursive`, `Closed` | the configuration or the program has a mistake | has the mistake fixed |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SourceErrorKind {
@@ -41,7 +48,9 @@ pub enum SourceErrorKind {
     Failed,
     /// The function that fetches the token took too long.
     TimedOut,
-    /// The function that fetches the token panicked.
+    /// The function that fetches the token panicked. Outside a tokio runtime, tokio's sockets and timers
+    /// panic: `TokioRuntime::with_handle` gives the fetch a runtime. With `panic = "abort"`, a panic ends the
+    /// process.
     Panicked,
     /// A server has already rejected the token that was fetched.
     Rejected,
@@ -242,6 +251,10 @@ impl SourceError {
     }
 
     /// Whether the error is marked as [an error that does not go away by itself](Self::permanent).
+    ///
+    /// A fetch function marks its own errors. This crate marks only errors of an OAuth 2.0 server. It leaves the
+    /// kinds `Absent`, `Invalid`, `Expired`, `Recursive`, `Panicked` and `Closed` unmarked, although another
+    /// try seldom helps: see the table of [`SourceErrorKind`].
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         self.inner.permanent

@@ -19,7 +19,8 @@ use crate::{
 /// kind [`Failed`](crate::SourceErrorKind::Failed) with that error as its `source()`. A
 /// [`SourceError`] is passed on unchanged. If the function asks this very source within its own task,
 /// directly or through a client, it gets an error of kind
-/// [`Recursive`](crate::SourceErrorKind::Recursive).
+/// [`Recursive`](crate::SourceErrorKind::Recursive). Through another task, nothing notices: each call
+/// begins another call, and no time limit ends this.
 ///
 /// ```
 /// use tower_bearer::{BearerAuthLayer, BearerToken, InvalidToken, source_fn};

@@ -16,22 +16,25 @@ use crate::{
 ///
 /// While there is a valid token, no request waits. Requests that do wait share a fetch, which goes
 /// on if some of the requests are cancelled. A fetch that fails never displaces a token that is
-/// still valid.
-///
-/// A clone is a handle on the same token.
+/// still valid. A clone is a handle on the same token.
 ///
 /// ```
 /// use std::time::Duration;
 /// use tower_bearer::{BearerAuthLayer, BearerToken, InvalidToken, RefreshingToken};
 ///
-/// async fn fetch() -> Result<BearerToken, InvalidToken> {
-///     // Ask the token endpoint here. Tell the lifetime, if the token has one.
+/// # #[derive(Clone)] struct HttpClient; let client = HttpClient;
+/// async fn fetch(client: HttpClient) -> Result<BearerToken, InvalidToken> {
+///     // Ask the token endpoint here, over `client`. Tell the lifetime, if the token has one.
+/// #   drop(client);
 ///     Ok(BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")?.expires_in(Duration::from_secs(3600)))
 /// }
 ///
-/// let source = RefreshingToken::new(fetch);
+/// let source = RefreshingToken::new(move || fetch(client.clone())); // a clone for each call
 /// let layer = BearerAuthLayer::new(source.clone());
 /// ```
+///
+/// `move || async { … client … }` would borrow the client, and rustc would say "captured variable
+/// cannot escape `FnMut` closure body".
 ///
 /// # When
 ///
@@ -50,8 +53,8 @@ use crate::{
 /// * over as soon as the monotonic clock or the wall clock says so. The monotonic clock may stand
 ///   still while the computer sleeps.
 ///
-/// A token with no expiry is kept until a server rejects it. A fetched token that has already
-/// expired shows that this computer's clock is wrong. Such a token is served as if it had no
+/// A token with no expiry is kept until a server rejects it. A token that has already expired when
+/// it comes shows that this computer's clock is wrong. Such a token is served as if it had no
 /// expiry, and the source soon fetches another. But while the source holds a good token, such a
 /// fetch counts as a failure.
 ///
@@ -62,9 +65,11 @@ use crate::{
 /// again in the background. From then on, no request waits for a replacement until a fetch succeeds:
 /// a spurious 401 and an outage of the token endpoint must not add up to a total outage.
 ///
-/// The first two replacements are immediate. If the server rejects every new token, later
-/// replacements are 10 s apart, then 20 s, and so on up to 5 min. If a request with a rejected token
-/// succeeds, the token no longer counts as rejected.
+/// The first two replacements are immediate. Later replacements are 10 s apart, then 20 s, and so on
+/// up to 5 min, until a token has been good for this interval (at least 10 s) and for a tenth of its
+/// lifetime (5 min are enough). If a request with a rejected token succeeds, the token no longer counts
+/// as rejected. No request is [retried](crate::BearerAuthLayer::retry_rejected) with a new token
+/// whose text is the same as the text of the rejected token.
 ///
 /// # When a fetch fails
 ///
@@ -77,17 +82,17 @@ use crate::{
 /// With no token to serve, requests get the error at once until the next try, and the error tells
 /// [when the next try is](crate::SourceError::retry_after). The random time is then at most half the
 /// time that the outage has lasted, and this half counts as at least 5 s. A batch job waits for its
-/// first token like this:
+/// first token like this, and ends if another try [does not help](crate::SourceErrorKind):
 ///
 /// ```
-/// # use std::time::Duration;
-/// # use tower_bearer::{BearerToken, InvalidToken, RefreshingToken, SourceError, TokenSource};
+/// # use {std::time::Duration, tower_bearer::{*, SourceErrorKind::{Failed, Rejected, TimedOut}}};
 /// # async fn sleep(_: Duration) {}
 /// # async fn fetch() -> Result<BearerToken, InvalidToken> { BearerToken::new("t") }
 /// # futures::executor::block_on(async {
 /// # let source = RefreshingToken::new(fetch);
 /// while let Err(error) = source.token().await {
-///     if error.is_permanent() { return Err(error); }
+///     let may_pass = matches!(error.kind(), Failed | TimedOut | Rejected);
+///     if error.is_permanent() || !may_pass { return Err(error); }
 ///     sleep(error.retry_after().unwrap_or(Duration::from_secs(1))).await; // such as tokio's
 /// }
 /// # Ok::<(), SourceError>(())
@@ -118,9 +123,11 @@ use crate::{
 ///   any more. A token that comes late is used unless the source holds a good token. To be sure,
 ///   await [`refresh_now`](Self::refresh_now) within a call.
 /// * **A runtime that stands idle.** A fetch shows signs of life. If the signs stop, as in a
-///   current-thread runtime that nobody drives, or in a fetch that blocks its thread, a request that
-///   waits elsewhere begins the fetch anew after at most 7.5 s, if its own runtime has a timer. A
-///   request with a rejected token does not wait that long: it carries the token after 5 s.
+///   current-thread runtime that nobody drives, a request that waits elsewhere begins the fetch anew
+///   after at most 7.5 s, if its own runtime has a timer. A request with a rejected token does not
+///   wait that long: it carries the token after 5 s.
+/// * **A fetch that blocks its thread** shows no signs of life, so a second fetch may begin beside
+///   it. A fetch must not block: use `spawn_blocking` of tokio.
 ///
 /// The [builder](Self::builder) has settings for most of these numbers.
 #[derive(Clone)]
@@ -159,8 +166,7 @@ impl RefreshingToken {
     /// let source = RefreshingToken::renewing(|previous: Option<BearerToken>| async move {
     ///     let rejection = previous.and_then(|token| token.rejection());
     ///     let claims = rejection.and_then(|rejection| rejection.parameter("claims"));
-    ///     // Ask the token endpoint here, with these claims.
-    ///     let _ = claims;
+    ///     let _ = claims; // Ask the token endpoint here, with these claims.
     ///     BearerToken::new("7Fjfp0ZBr1KtDRbnfVdmIw")
     /// });
     /// ```
@@ -176,9 +182,7 @@ impl RefreshingToken {
     /// Starts a builder: like [`new`](Self::new), but with other settings.
     ///
     /// ```
-    /// use std::time::Duration;
-    /// use tower_bearer::{BearerToken, InvalidToken, RefreshingToken};
-    ///
+    /// # use {std::time::Duration, tower_bearer::{BearerToken, InvalidToken, RefreshingToken}};
     /// # async fn fetch() -> Result<BearerToken, InvalidToken> { BearerToken::new("t") }
     /// let source = RefreshingToken::builder(fetch)
     ///     .refresh_ahead(Duration::from_secs(60))
@@ -249,11 +253,10 @@ impl RefreshingToken {
     /// ```
     /// # use tower_bearer::{BearerToken, InvalidToken, RefreshingToken};
     /// # async fn fetch() -> Result<BearerToken, InvalidToken> { BearerToken::new("t") }
-    /// # #[cfg(feature = "tokio")]
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// let source = RefreshingToken::new(fetch);
     /// tokio::spawn(source.keep_fresh());
-    /// # });
+    /// # }
     /// ```
     #[must_use = "futures do nothing unless polled"]
     pub fn keep_fresh(&self) -> impl Future<Output = ()> + Send + use<> {
@@ -311,8 +314,7 @@ impl RefreshingTokenBuilder {
     }
 
     /// Like [`refresh_jitter`](Self::refresh_jitter), but for a token that did not come by a refresh
-    /// ahead of time: the first token, and a token that came after a rejection or a failure. Many
-    /// clients may have fetched at the same moment. Default: 0.75.
+    /// ahead of time: the first token, and a token after a rejection or a failure. Default: 0.75.
     pub fn startup_jitter(mut self, fraction: f64) -> Self {
         self.policy.startup_jitter = fraction;
         self

@@ -23,8 +23,9 @@ use crate::{
 /// The next request after `rotate` has returned carries the new token. A request takes no lock to
 /// read the token.
 ///
-/// With no token yet, or with a token past its expiry, requests wait for the next `rotate`. The
-/// source still hands out a rejected token, since it has no other token.
+/// With no token yet, or with a token past its expiry, requests wait for the next `rotate`, for ever
+/// if nobody calls it: put a timeout above the layer. The source still hands out a rejected token,
+/// since it has no other token.
 ///
 /// ```
 /// use tower_bearer::{BearerAuthLayer, BearerToken, RotatingToken};
@@ -59,8 +60,7 @@ impl RotatingToken {
         Self::with(Some(first))
     }
 
-    /// Starts without a token. Requests wait for the first [`rotate`](Self::rotate), however long that
-    /// takes. A timeout around the stack covers the wait.
+    /// Starts without a token. Requests wait for the first [`rotate`](Self::rotate).
     #[must_use]
     pub fn empty() -> Self {
         Self::with(None)
