@@ -211,7 +211,8 @@
 //! | debug | the same event, if no origin contains the URI | `reason`: `OtherHost`, `OtherPort`, `OtherScheme`, `OtherLoopback` (`localhost` is not `127.0.0.1`), `NoHost` (tonic needs `with_origin`) or `NoScheme`; `scheme`, `host`, `port` |
 //! | warn | refused to send the token in plaintext | `scheme`, `host` |
 //! | debug | a server rejected the token | |
-//! | debug | the source has another token for the rejected request | only with [`retry_rejected`](BearerAuthLayer::retry_rejected) |
+//! | debug | the source has another token, so the rejected request can be retried | only with [`retry_rejected`](BearerAuthLayer::retry_rejected). In a Tower stack, a retry policy above the layer has to do it |
+//! | debug | the source has no other token for the rejected request | only with `retry_rejected`; `reason`, a [`SourceErrorKind`], unless the source gave a token with the same text or a rejected token |
 //!
 //! # More
 //!

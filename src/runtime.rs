@@ -129,8 +129,8 @@ impl TokioRuntime {
     ///
     /// The runtime has to live as long as the source. Once the runtime has shut down, each token that has
     /// to be fetched is an error of kind [`Closed`](crate::SourceErrorKind::Closed). The runtime also has to
-    /// be driven: while a current-thread runtime is not in `block_on`, requests wait for the fetch, and no
-    /// time limit of the source ends the wait.
+    /// be driven: while a current-thread runtime is not in `block_on`, it runs no fetch. A caller in no
+    /// runtime then waits without a time limit.
     ///
     /// ```
     /// # use tower_bearer::{BearerToken, InvalidToken, RefreshingToken, TokenSource, TokioRuntime};

@@ -83,11 +83,25 @@ pub(crate) fn token_rejected() {
     event!(debug, "a server rejected the token");
 }
 
-pub(crate) fn token_replaced() {
-    event!(
-        debug,
-        "the source has another token for the rejected request"
-    );
+/// What the source says when it is asked for another token for a rejected request.
+pub(crate) fn replacement(answer: &Result<BearerToken, SourceError>, rejected: &BearerToken) {
+    match answer {
+        Ok(token) if token.can_replace(rejected) => {
+            event!(
+                debug,
+                "the source has another token, so the rejected request can be retried"
+            );
+        }
+        Ok(_) => {
+            event!(
+                debug,
+                "the source has no other token for the rejected request"
+            );
+        }
+        Err(error) => {
+            event!(debug, reason = ?error.kind(), "the source has no other token for the rejected request");
+        }
+    }
 }
 
 /// Calls `reason` only if a subscriber takes the event.

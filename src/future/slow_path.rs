@@ -241,8 +241,8 @@ impl<R> HeldBack<Response<R>> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<R>, Error>> {
         let replacement = ready!(Pin::new(&mut self.replacement).poll(cx));
         let mut response = self.response.take().ok_or_else(Error::finished)?;
+        trace::replacement(&replacement, &self.rejected);
         if replacement.is_ok_and(|token| token.can_replace(&self.rejected)) {
-            trace::token_replaced();
             let extensions = response.extensions_mut();
             extensions.insert(TokenReplaced);
             extensions.insert(RetryOf(self.rejected.clone()));

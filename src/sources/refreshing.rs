@@ -124,10 +124,10 @@ use crate::{
 ///   await [`refresh_now`](Self::refresh_now) within a call.
 /// * **A runtime that stands idle.** A fetch shows signs of life. If the signs stop, as in a
 ///   current-thread runtime that nobody drives, a request that waits elsewhere begins the fetch anew
-///   after at most 7.5 s, if its own runtime has a timer. A request with a rejected token does not
-///   wait that long: it carries the token after 5 s.
-/// * **A fetch that blocks its thread** shows no signs of life, so a second fetch may begin beside
-///   it. A fetch must not block: use `spawn_blocking` of tokio.
+///   after at most 7.5 s, if its own runtime has a timer. A request with a rejected token carries
+///   the token after 5 s.
+/// * **A fetch must not block its thread**: use `spawn_blocking` of tokio. The time limit cannot cut off
+///   a fetch that blocks, and a second fetch may begin beside it.
 ///
 /// The [builder](Self::builder) has settings for most of these numbers.
 #[derive(Clone)]
@@ -233,8 +233,8 @@ impl RefreshingToken {
     ///
     /// Requests that wait get an error of kind
     /// [`Invalidated`](crate::SourceErrorKind::Invalidated): a request that was made for one
-    /// account must not go out as another account. The result of a fetch that is under way is
-    /// dropped. The next request waits until that fetch has ended or is past its time limit, and
+    /// account must not go out as another account. For the same reason, a request that was sent
+    /// before is not retried with a later token. The result of a fetch that is under way is dropped. The next request waits until that fetch has ended or is past its time limit, and
     /// then begins another fetch.
     pub fn invalidate(&self) {
         self.refresher.invalidate();

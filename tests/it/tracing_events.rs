@@ -14,7 +14,7 @@ use crate::{
     sources::refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, one_hour},
     support::{
         Asking, Server, Task,
-        events::{Log, REJECTED, REPLACED},
+        events::{Log, NOT_REPLACED, REJECTED, REPLACED},
         get, make_ready, send, status, token,
         virtual_time::VirtualTime,
     },
@@ -180,7 +180,7 @@ fn a_rejected_token_whose_source_has_another_token_is_told() {
             Box::new(old_then_new()) as Box<dyn TokenSource>,
             &[REJECTED, REPLACED][..],
         ),
-        (Box::new(token("old")), &[REJECTED]),
+        (Box::new(token("old")), &[REJECTED, NOT_REPLACED]),
     ] {
         let events = Log::of(|| {
             let layer = BearerAuthLayer::new(source).retry_rejected();

@@ -10,7 +10,7 @@ use crate::{
     reqwest_server::{Server, direct},
     support::{
         Asking,
-        events::{Log, REJECTED, REPLACED},
+        events::{Log, NOT_REPLACED, REJECTED, REPLACED},
         retrying::old_then_new,
         token,
     },
@@ -54,7 +54,7 @@ fn a_rejection_and_a_replacement_are_told() {
         ))
         .await;
     });
-    assert_eq!(events, [REJECTED, REJECTED, REPLACED]);
+    assert_eq!(events, [REJECTED, NOT_REPLACED, REJECTED, REPLACED]);
 }
 
 #[test]

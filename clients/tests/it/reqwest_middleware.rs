@@ -12,12 +12,12 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
 use reqwest::{Body, Client};
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use reqwest_retry::{RetryDecision, RetryError, RetryPolicy, RetryTransientMiddleware};
 use tower::Layer;
 use tower_bearer::{
-    BearerAuthLayer, Error, ErrorKind, RotatingToken, SourceError, SourceErrorKind, StaticToken,
-    TokenFuture, TokenSource,
+    BearerAuthLayer, BearerToken, Error, ErrorKind, RefreshingToken, RotatingToken, SourceError,
+    SourceErrorKind, StaticToken, TokenFuture, TokenSource,
 };
 
 use crate::{
@@ -270,6 +270,60 @@ async fn a_rejected_request_is_retried_with_the_other_token_and_is_otherwise_the
         assert_eq!(request.headers()["x-first"], "1");
         assert_eq!(request.body(), "body");
     }
+}
+
+/// A request that was made for one account must not go out as another account.
+#[tokio::test]
+async fn a_request_whose_account_is_signed_out_before_the_401_is_not_retried() {
+    let mut accounts = ["alice", "bob"].into_iter();
+    let source = RefreshingToken::new(move || {
+        let account = accounts.next().unwrap();
+        async move { BearerToken::new(account) }
+    });
+    let signs_out = source.clone();
+    let server = Server::start(move |request| {
+        let is_alice = carries(request, "alice");
+        if is_alice {
+            signs_out.invalidate();
+        }
+        status(if is_alice { 401 } else { 200 })
+    })
+    .await;
+    let response = retrying(source).get(&server.url).send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 401);
+    assert_eq!(server.authorizations(), ["Bearer alice"]);
+}
+
+/// A response that a middleware made has no URL of its own, so it counts as the response of the server.
+#[tokio::test]
+async fn a_401_that_a_mock_below_the_layer_made_is_a_401_of_the_server() {
+    struct Mock;
+
+    #[async_trait::async_trait]
+    impl Middleware for Mock {
+        async fn handle(
+            &self,
+            request: reqwest::Request,
+            _: &mut http::Extensions,
+            _: Next<'_>,
+        ) -> reqwest_middleware::Result<reqwest::Response> {
+            let is_good = request.headers()[AUTHORIZATION] == "Bearer new";
+            let response = http::Response::builder().status(if is_good { 200 } else { 401 });
+            Ok(response.body("").unwrap().into())
+        }
+    }
+
+    let layer = BearerAuthLayer::new(old_then_new()).retry_rejected();
+    let client = ClientBuilder::new(direct().build().unwrap())
+        .with(layer)
+        .with(Mock)
+        .build();
+    let response = client
+        .post("https://api.example.com/")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status().as_u16(), 200);
 }
 
 #[tokio::test]

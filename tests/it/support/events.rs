@@ -12,8 +12,9 @@ use tracing::{
 };
 
 pub(crate) const REJECTED: &str = "DEBUG tower_bearer message=a server rejected the token";
-pub(crate) const REPLACED: &str =
-    "DEBUG tower_bearer message=the source has another token for the rejected request";
+pub(crate) const REPLACED: &str = "DEBUG tower_bearer message=the source has another token, so the rejected request can be retried";
+pub(crate) const NOT_REPLACED: &str =
+    "DEBUG tower_bearer message=the source has no other token for the rejected request";
 
 /// Keeps the spans and events of this thread, as text.
 #[derive(Clone, Default)]
