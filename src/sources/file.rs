@@ -20,6 +20,9 @@ use crate::{
     token::{BearerToken, InvalidToken},
 };
 
+/// A read costs little, and a file is often replaced a moment after the server has revoked its token.
+const REJECTION_BACKOFF: Duration = Duration::from_secs(1);
+
 type Parse = fn(&str) -> Result<BearerToken, InvalidToken>;
 
 /// A token from a file that another program writes and replaces, such as a projected Kubernetes
@@ -27,8 +30,8 @@ type Parse = fn(&str) -> Result<BearerToken, InvalidToken>;
 ///
 /// The file is read and checked at start-up. The first request after a minute begins another read,
 /// and so does the first request after a server has rejected the token. If the server goes on
-/// rejecting what is read, the third such read comes 10 s after the second, and later reads come up
-/// to a minute apart.
+/// rejecting what is read, the third such read comes 1 s after the second, and later reads come 2 s,
+/// 4 s and up to a minute apart.
 ///
 /// Requests do not wait for a read, with two exceptions: a read after a rejection, and a read that is
 /// overdue by a minute, as in the morning after a night without requests. Requests wait for such a
@@ -177,7 +180,7 @@ impl FileTokenBuilder {
         let policy = Policy {
             refresh_every: Some(self.reread_every),
             wait_after: self.reread_every.checked_mul(2),
-            rejection_backoff_first: defaults.rejection_backoff_first.min(self.reread_every),
+            rejection_backoff_first: REJECTION_BACKOFF.min(self.reread_every),
             rejection_backoff_max: self.reread_every,
             ..defaults
         };

@@ -152,6 +152,26 @@ fn a_server_that_rejected_everything_for_an_hour_leaves_no_long_interval_behind(
     assert_eq!(revoke(&file, &source, "token-1"), "Bearer token-1");
 }
 
+#[test]
+fn a_server_that_revokes_a_token_before_the_file_is_replaced_costs_a_second() {
+    let file = Fixture::with("old");
+    let source = file.source();
+    // A request each 100 ms, of which the server rejects each with the old token.
+    let mut rejected = 0;
+    for tenth in 0..100 {
+        if tenth == 5 {
+            file.replace("new");
+        }
+        let token = block_on(source.token()).unwrap();
+        if text(&token) == "Bearer old" {
+            token.reject();
+            rejected += 1;
+        }
+        file.time.advance(SECOND / 10);
+    }
+    assert!((5..=12).contains(&rejected), "{rejected}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_swap_of_symbolic_links_as_kubernetes_does_it_is_followed() {
