@@ -137,8 +137,8 @@ impl SourceError {
         Self::new(
             SourceErrorKind::TimedOut,
             format!(
-                "the token could not be fetched within {limit:?}; a fetch through a client that waits \
-                 for this token never ends"
+                "the token could not be fetched within {limit:?}: the endpoint is slow, or the fetch goes \
+                 through a client that waits for this token"
             ),
         )
     }
