@@ -10,33 +10,8 @@
 //! This program sends a token from an environment variable to a single server, over https. The README has
 //! the `cargo add` lines.
 //!
-//! ```ignore
-//! use bytes::Bytes;
-//! use http::Request;
-//! use http_body_util::Full;
-//! use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-//! use tower::{BoxError, ServiceBuilder, ServiceExt};
-//! use tower_bearer::{BearerAuthLayer, EnvToken};
-//!
-//! #[tokio::main]
-//! async fn main() -> Result<(), BoxError> {
-//!     let https = hyper_rustls::HttpsConnectorBuilder::new()
-//!         .with_webpki_roots()
-//!         .https_only()
-//!         .enable_http1()
-//!         .build();
-//!     let auth = BearerAuthLayer::new(EnvToken::new("API_TOKEN")?) // read once, at start-up
-//!         .for_origin("https://api.example.com")?; // and to no other server
-//!     let client = ServiceBuilder::new()
-//!         .layer(auth)
-//!         .service(Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(https));
-//!
-//!     let request = Request::get("https://api.example.com/whoami").body(Full::default())?;
-//!     let response = client.clone().oneshot(request).await?; // a clone is cheap
-//!     println!("{}", response.status());
-//!     Ok(())
-//! }
-//! ```
+// Another package compiles this program, since it needs a client with TLS.
+#![cfg_attr(not(doctest), doc = include_str!("first_program.md"))]
 //!
 //! In the next program, an async function fetches the token. The source fetches another token before the
 //! token expires, and when a server rejects the token. While there is a good token, no request waits.
