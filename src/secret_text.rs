@@ -42,6 +42,18 @@ pub(crate) fn variable(name: &str) -> Result<Option<Zeroizing<String>>, SourceEr
     }
 }
 
+/// Whether a text that should be the name of a variable or the path of a file looks like a token instead.
+/// Errors show names and paths, but no token.
+pub(crate) fn is_like_a_token(text: &str) -> bool {
+    let is_random = |run: &str| {
+        let has = |is: fn(&u8) -> bool| run.bytes().any(|byte| is(&byte));
+        run.len() >= 16 && has(u8::is_ascii_alphabetic) && has(u8::is_ascii_digit)
+    };
+    let mut runs = text.split(|c: char| !c.is_ascii_alphanumeric());
+    // Every JWT begins with the Base64 of `{"`.
+    text.starts_with("eyJ") || runs.any(is_random)
+}
+
 /// The text of a file, in a buffer that is wiped.
 pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>, SourceError> {
     let invalid = |what| {

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, ExposeSecretMut, SecretSlice};
 
-pub(crate) use self::text::trimmed;
 pub use self::text::{InvalidToken, InvalidTokenKind, TokenText};
+pub(crate) use self::text::{is_variable_name, trimmed};
 use self::{
     expiry::Expiry,
     text::{MAX_LEN, Reason, check_b64token, check_visible},

@@ -124,7 +124,7 @@ fn is_assignment(text: &str) -> bool {
 }
 
 /// Whether the text can be the name of an environment variable in a shell.
-fn is_variable_name(text: &str) -> bool {
+pub(crate) fn is_variable_name(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(|c: char| c.is_ascii_digit())
         && text
