@@ -6,12 +6,31 @@ use form_urlencoded::byte_serialize;
 use http::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 
-use crate::token::{InvalidToken, secret_header};
+use crate::{
+    error::{SourceError, SourceErrorKind},
+    token::{InvalidToken, secret_header},
+};
 
 type Buffer = Zeroizing<Vec<u8>>;
 
 /// The scheme of RFC 7617.
 pub(crate) const BASIC: &str = "Basic ";
+
+/// Excludes a secret that is a mistake: a server would answer `invalid_client`, without a hint. By RFC 6749
+/// appendices A.2 and A.17, a secret has visible ASCII and spaces. Real servers also give characters outside
+/// ASCII. Appendix A.2 allows an empty client secret, but a setting that is missing is the likely reason.
+/// `name` is the name of the secret.
+pub(crate) fn check_secret(name: &str, secret: &str) -> Result<(), SourceError> {
+    let why = if secret.is_empty() {
+        "is empty"
+    } else if secret.contains(|c: char| c.is_ascii_control()) {
+        "has a control character: trim the text"
+    } else {
+        return Ok(());
+    };
+    let error = SourceError::new(SourceErrorKind::Invalid, format!("the {name} {why}"));
+    Err(error.permanent())
+}
 
 /// Encodes a form, as RFC 6749 appendix B says.
 pub(crate) fn encode(pairs: &[(&str, &str)]) -> Buffer {
