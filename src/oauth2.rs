@@ -16,6 +16,7 @@ use self::rotation::Rotation;
 use crate::{
     error::{BoxError, SourceError, SourceErrorKind},
     origin::is_local,
+    secret_form,
     source::{TokenFuture, TokenSource},
     token::TokenText,
 };
@@ -92,9 +93,8 @@ use crate::{
 pub struct TokenRequest {
     url: Uri,
     client_id: Option<String>,
-    /// The client's secret for the Basic header. A secret for the form is in `params`.
     secret: Option<Zeroizing<String>>,
-    /// Whether a secret goes into the form.
+    /// Whether the secret goes into the form, and not into a Basic header.
     in_body: bool,
     /// In the order in which they are sent.
     params: Vec<(Cow<'static, str>, Value)>,
@@ -123,14 +123,19 @@ impl TokenRequest {
     /// # Errors
     ///
     /// [`SourceErrorKind::Invalid`] if `url` is not a URL, has no host, has a fragment or a user before the
-    /// host, or is neither https nor http to this machine.
+    /// host, or is neither https nor http to this machine. Also, as a permanent error, if the secret has an
+    /// ASCII control character, such as the line feed at the end of a file (RFC 6749 appendix A.2).
     pub fn client_credentials(
         url: &str,
         client_id: &str,
         secret: impl TokenText,
     ) -> Result<Self, SourceError> {
+        // The copy comes first, so that the secret is wiped on each path.
+        let secret = copy(secret);
         let request = Self::new(url, "client_credentials")?.client_id(client_id);
-        Ok(request.client_secret(secret))
+        let request = request.client_secret(secret);
+        request.check_client_secret()?;
+        Ok(request)
     }
 
     /// Asks for the client's own token, for a client that authenticates with an assertion (RFC 7523 §2.2)
@@ -158,15 +163,17 @@ impl TokenRequest {
     ///
     /// # Errors
     ///
-    /// As [`client_credentials`](Self::client_credentials).
+    /// As [`client_credentials`](Self::client_credentials), with the refresh token as the secret. Also if the
+    /// refresh token is empty.
     pub fn refresh_token(
         url: &str,
         client_id: &str,
         refresh_token: impl TokenText,
     ) -> Result<Self, SourceError> {
-        let rotation = Rotation::new(copy(refresh_token));
+        let token = copy(refresh_token);
         let request = Self::new(url, "refresh_token")?.client_id(client_id);
-        Ok(request.with("refresh_token", Value::Refresh(rotation)))
+        secret_form::check_secret("refresh token", &token, false)?;
+        Ok(request.with("refresh_token", Value::Refresh(Rotation::new(token))))
     }
 
     /// Exchanges another token, the subject, for an access token (RFC 8693). The subject is an access token
@@ -221,25 +228,20 @@ impl TokenRequest {
     }
 
     /// Authenticates the client with a secret in a Basic header (`client_secret_basic`, RFC 6749 §2.3.1), unless
-    /// [`secret_in_body`](Self::secret_in_body) is called, before or after.
+    /// [`secret_in_body`](Self::secret_in_body) is called, before or after. A secret that has an
+    /// ASCII control character makes each fetch fail, with a permanent error of kind
+    /// [`Invalid`](SourceErrorKind::Invalid).
     #[must_use]
     pub fn client_secret(mut self, secret: impl TokenText) -> Self {
         self.secret = Some(copy(secret));
-        let request = self.without(CLIENT_SECRET).without(CLIENT_ASSERTION);
-        if request.in_body {
-            return request.secret_in_body();
-        }
-        request
+        self.without(CLIENT_SECRET).without(CLIENT_ASSERTION)
     }
 
     /// Puts the client's secret into the form (`client_secret_post`), for a server that takes no header.
     #[must_use]
     pub fn secret_in_body(mut self) -> Self {
         self.in_body = true;
-        match self.secret.take() {
-            Some(secret) => self.with(CLIENT_SECRET, Value::Text(secret)),
-            None => self,
-        }
+        self
     }
 
     /// Authenticates the client with a JWT (RFC 7523 §2.2) from any source. Each fetch asks `assertion` for

@@ -6,12 +6,35 @@ use form_urlencoded::byte_serialize;
 use http::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 
-use crate::token::{InvalidToken, secret_header};
+use crate::{
+    error::{SourceError, SourceErrorKind},
+    token::{InvalidToken, secret_header},
+};
 
 type Buffer = Zeroizing<Vec<u8>>;
 
 /// The scheme of RFC 7617.
 pub(crate) const BASIC: &str = "Basic ";
+
+/// Excludes a secret that is a mistake: a server would answer `invalid_client`, without a hint. By RFC 6749
+/// appendices A.2 and A.17, a secret has visible ASCII and spaces. Real servers also give characters outside
+/// ASCII. A client secret may be empty, and that of a public client of Cloud Foundry is. `name` is the name of
+/// the secret.
+pub(crate) fn check_secret(
+    name: &str,
+    secret: &str,
+    may_be_empty: bool,
+) -> Result<(), SourceError> {
+    let why = if secret.is_empty() && !may_be_empty {
+        "is empty"
+    } else if secret.contains(|c: char| c.is_ascii_control()) {
+        "has a control character: trim the text"
+    } else {
+        return Ok(());
+    };
+    let error = SourceError::new(SourceErrorKind::Invalid, format!("the {name} {why}"));
+    Err(error.permanent())
+}
 
 /// Encodes a form, as RFC 6749 appendix B says.
 pub(crate) fn encode(pairs: &[(&str, &str)]) -> Buffer {

@@ -1,7 +1,11 @@
 //! Reads text that may hold a secret, from an environment variable or a file, into a buffer that is
 //! wiped.
 
-use std::{env, fs, io, io::Read, path::Path};
+use std::{
+    env, fs, io,
+    io::Read,
+    path::{Path, is_separator},
+};
 
 use secrecy::zeroize::Zeroizing;
 
@@ -40,6 +44,18 @@ pub(crate) fn variable(name: &str) -> Result<Option<Zeroizing<String>>, SourceEr
             format!("environment variable {name} is not UTF-8"),
         )),
     }
+}
+
+/// Whether a text that should be the name of a variable or the path of a file looks like a token instead.
+/// Errors show names and paths, but no token.
+pub(crate) fn is_like_a_token(text: &str) -> bool {
+    let is_random = |run: &str| {
+        let has = |is: fn(&u8) -> bool| run.bytes().any(|byte| is(&byte));
+        run.len() >= 16 && has(u8::is_ascii_alphabetic) && has(u8::is_ascii_digit)
+    };
+    let mut runs = text.split(|c: char| !c.is_ascii_alphanumeric());
+    // Every JWT begins with the Base64 of `{"`.
+    text.starts_with("eyJ") || runs.any(is_random)
 }
 
 /// The text of a file, in a buffer that is wiped.
@@ -82,9 +98,32 @@ pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<String>, SourceError> {
 
 pub(crate) fn unreadable(path: &Path, error: io::Error) -> SourceError {
     let (kind, what) = match error.kind() {
+        io::ErrorKind::NotFound if needs_a_shell(path) => (
+            SourceErrorKind::Absent,
+            "does not exist: nothing expands `~` or variables in a path",
+        ),
         io::ErrorKind::NotFound => (SourceErrorKind::Absent, "does not exist"),
         _ => (SourceErrorKind::Failed, "cannot be read"),
     };
-    let message = format!("token file {} {what}", path.display());
+    let message = if is_a_token(path) {
+        "no such token file: pass the path of the file, not the token".to_owned()
+    } else {
+        format!("token file {} {what}", path.display())
+    };
     SourceError::with_source(kind, message, error)
+}
+
+fn needs_a_shell(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    text.starts_with('~') || text.contains('$')
+}
+
+/// Whether a program passed a token in place of a path. A path that exists is a path, whatever it looks like.
+/// The check does not depend on the error: for a long token, the system says that the name is too long.
+fn is_a_token(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let is_name = !text.contains(is_separator);
+    // The Base64 of a JSON object may have a `/`.
+    let is_like_a_token = text.starts_with("eyJ") || (is_name && is_like_a_token(&text));
+    is_like_a_token && !path.exists()
 }

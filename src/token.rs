@@ -16,8 +16,8 @@ use http::HeaderValue;
 
 #[cfg(feature = "oauth2")]
 pub(crate) use self::header::secret_header;
-pub(crate) use self::text::trimmed;
 pub use self::text::{InvalidToken, InvalidTokenKind, TokenText};
+pub(crate) use self::text::{is_variable_name, trimmed};
 use self::{
     expiry::Expiry,
     header::{Bare, SCHEME, header_value, secret_bytes},

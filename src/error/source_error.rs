@@ -5,6 +5,9 @@ use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration}
 use super::{BoxError, Quoted, find_in_chain};
 use crate::token::{BearerToken, InvalidToken};
 
+/// A server cannot make a source, or a program that obeys the error, wait for longer than this.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
+
 /// Why a source has no token.
 ///
 /// Cheap to clone: every request that waited for the same failed fetch gets a clone of the same error.
@@ -214,7 +217,8 @@ impl SourceError {
 
     /// The same error, with a time to wait: the back-off of a [`RefreshingToken`](crate::RefreshingToken) then
     /// lasts for at least `wait`. For an endpoint that says 429 or 503 with `Retry-After` (RFC 9110 §10.2.3). A
-    /// `wait` of more than 15 minutes counts as 15 minutes.
+    /// `wait` of more than 15 minutes counts as 15 minutes, and [`retry_after`](Self::retry_after) then returns
+    /// 15 minutes.
     ///
     /// ```
     /// use std::time::Duration;
@@ -226,7 +230,7 @@ impl SourceError {
     /// ```
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
-        self.with(|inner| inner.retry_after = Some(wait))
+        self.with(|inner| inner.retry_after = Some(wait.min(LONGEST_RETRY_AFTER)))
     }
 
     /// The same error, marked as an error that does not go away by itself, such as `invalid_grant` of an

@@ -42,6 +42,7 @@ where
     B: From<Bytes>,
     R: Body<Error: Into<BoxError>>,
 {
+    request.check_client_secret()?;
     let mut sent = Vec::with_capacity(request.params.len());
     for (name, value) in &request.params {
         sent.push((&**name, Sent::new(value).await?));
@@ -114,13 +115,18 @@ impl<'a> Sent<'a> {
 }
 
 impl TokenRequest {
+    pub(super) fn check_client_secret(&self) -> Result<(), SourceError> {
+        match &self.secret {
+            Some(secret) => secret_form::check_secret("client secret", secret, true),
+            None => Ok(()),
+        }
+    }
+
     /// The Basic header, if the client has a secret that does not go into the form.
     fn basic(&self) -> Result<Option<HeaderValue>, SourceError> {
         let id = self.client_id.as_deref().unwrap_or_default();
-        let header = self
-            .secret
-            .as_ref()
-            .map(|secret| secret_form::basic(id, secret));
+        let secret = self.secret.as_ref().filter(|_| !self.in_body);
+        let header = secret.map(|secret| secret_form::basic(id, secret));
         Ok(header.transpose()?)
     }
 
@@ -143,9 +149,12 @@ impl TokenRequest {
             // If the request goes through a `BearerAuthLayer`, the layer's token is not for the endpoint.
             .extension(UseToken::none());
         // RFC 6749 §2.3: the client identifies itself once.
-        match basic {
-            Some(header) => request = request.header(AUTHORIZATION, header),
-            None => pairs.extend(id.map(|id| ("client_id", id))),
+        if let Some(header) = basic {
+            request = request.header(AUTHORIZATION, header);
+        } else {
+            let secret = self.secret.as_ref();
+            pairs.extend(secret.map(|secret| (CLIENT_SECRET, secret.as_str())));
+            pairs.extend(id.map(|id| ("client_id", id)));
         }
         let request = request.body(B::from(Bytes::from_owner(secret_form::encode(&pairs))));
         request.map_err(|error| failed(CANNOT_ASK, error))

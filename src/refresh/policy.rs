@@ -12,8 +12,6 @@ const LEAST_MARGIN: Duration = Duration::from_secs(1);
 const OUTAGE_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 /// The wait after a permanent error, and the limit to which the wait doubles.
 const PERMANENT_BACKOFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
-/// A server cannot make the source wait for longer than this.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// The settings of a source that fetches. For a token with a short lifetime, a fraction of the
 /// lifetime takes the place of `refresh_ahead` and of `expiry_margin`.
@@ -88,7 +86,7 @@ pub(crate) struct Outage {
     pub(crate) permanent: u32,
     /// From the first failure to the last.
     pub(crate) lasted: Duration,
-    /// The wait that the server asked for.
+    /// The wait that the error of the fetch asks for, which `SourceError::with_retry_after` limits.
     pub(crate) retry_after: Option<Duration>,
     /// From 0 to 1.
     pub(crate) random: f64,
@@ -118,10 +116,7 @@ impl Policy {
     /// How long to wait after a failure. Unless the error is permanent, the wait has full jitter: it
     /// is a random part of a ceiling that doubles with each failure in a row.
     pub(crate) fn backoff(&self, outage: Outage, has_token: bool) -> Duration {
-        let floor = outage
-            .retry_after
-            .unwrap_or_default()
-            .min(LONGEST_RETRY_AFTER);
+        let floor = outage.retry_after.unwrap_or_default();
         if outage.permanent > 0 {
             let (first, max) = PERMANENT_BACKOFF;
             return doubled(first, outage.permanent, max).max(floor);

@@ -13,6 +13,20 @@ use crate::{
 };
 
 /// Starts a [`Chain`] with its first source.
+///
+/// A source may be optional, such as a token from a flag of the command line. `None` is absent, so the chain asks
+/// its next source. In this example, a flag that is given and is not a token is an error at once:
+///
+/// ```no_run
+/// use tower_bearer::{BearerToken, EnvToken, FileToken, first_of};
+///
+/// # fn example(flag: Option<String>, path: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// // `flag` is an `Option<String>`: the value of `--token`, if there is one.
+/// let source = first_of(flag.map(BearerToken::new).transpose()?)
+///     .or(EnvToken::new("API_TOKEN"))
+///     .or(FileToken::new(path));
+/// # Ok(()) }
+/// ```
 pub fn first_of(source: impl IntoSource) -> Chain {
     Chain {
         parts: Vec::new(),
@@ -61,13 +75,15 @@ pub struct Chain {
     winner: Arc<OnceLock<usize>>,
 }
 
-/// A part of a [`Chain`]: a [`TokenSource`], or the result of trying to make a source.
+/// A part of a [`Chain`]: a [`TokenSource`], the result of trying to make a source, or an optional source.
+/// `None` is absent.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a part of a chain of sources",
-    label = "this is neither a `TokenSource` nor a `Result<impl TokenSource, SourceError>`",
+    label = "this is not a `TokenSource`, a `Result<impl TokenSource, SourceError>` or an `Option<impl TokenSource>`",
     note = "to make a source from an async function, call `source_fn(f)` or `RefreshingToken::new(f)`",
-    note = "a part is a source, or the result of trying to make a source, such as the result of `EnvToken::new`",
-    note = "a `Result` with another error: `.map_err(SourceError::from)` makes a `SourceError` of an `InvalidToken`"
+    note = "a part is a source, the result of trying to make a source, such as the result of `EnvToken::new`, or an optional source",
+    note = "a `Result` with another error: `.map_err(SourceError::from)` makes a `SourceError` of an `InvalidToken`",
+    note = "an `Option` of a `Result`: `.transpose()?` makes an `Option` of a source"
 )]
 pub trait IntoSource: Sealed {}
 
@@ -99,6 +115,16 @@ impl<T: TokenSource + 'static> Sealed for Result<T, SourceError> {
         match self {
             Ok(source) => source.into_part(),
             Err(error) => Part::NotMade(error),
+        }
+    }
+}
+
+impl<T: TokenSource + 'static> IntoSource for Option<T> {}
+impl<T: TokenSource + 'static> Sealed for Option<T> {
+    fn into_part(self) -> Part {
+        match self {
+            Some(source) => source.into_part(),
+            None => Part::NotMade(SourceError::new(SourceErrorKind::Absent, "not given")),
         }
     }
 }

@@ -5,15 +5,20 @@ use std::fmt;
 use super::static_token::StaticToken;
 use crate::{
     error::{SourceError, SourceErrorKind},
-    secret_text::{token_in, variable},
+    secret_text::{is_like_a_token, token_in, variable},
     source::{TokenFuture, TokenSource},
-    token::{BearerToken, InvalidToken},
+    token::{BearerToken, InvalidToken, is_variable_name},
 };
 
 /// A token from an environment variable, which is read and checked once, at start-up.
 ///
 /// Whitespace around the value is dropped, since a trailing newline is the most common mistake. The
 /// copy that this source reads is wiped. The process environment itself cannot be wiped.
+///
+/// A variable that is set and empty, or that has only whitespace, is an error of kind
+/// [`Invalid`](SourceErrorKind::Invalid), not of kind [`Absent`](SourceErrorKind::Absent). A
+/// [`Chain`](crate::Chain) therefore stops at such a variable, and does not ask its next source. To pass over
+/// the variable, unset it.
 ///
 /// ```no_run
 /// use tower_bearer::{BearerAuthLayer, EnvToken};
@@ -41,7 +46,7 @@ impl EnvToken {
     /// # Errors
     ///
     /// [`SourceErrorKind::Absent`] if the variable is not set, [`SourceErrorKind::Invalid`] if its
-    /// value is not a token. The message names the variable.
+    /// value is empty or is not a token. The message names the variable.
     pub fn new(name: impl Into<String>) -> Result<Self, SourceError> {
         Self::read(name.into(), |text| BearerToken::new(text))
     }
@@ -78,23 +83,35 @@ impl EnvToken {
 
 /// Shows the name only if it looks like a name: a program may pass the token in place of the name.
 fn not_set(name: &str) -> String {
-    let has = |is: fn(&u8) -> bool| name.bytes().any(|byte| is(&byte));
+    let plain = plain(name);
+    let has = |is: fn(&u8) -> bool| plain.bytes().any(|byte| is(&byte));
     let is_mixed =
         has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit);
-    let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let plain = name.strip_prefix('$').unwrap_or(name);
-    if is_mixed
-        || !plain.chars().all(is_of_a_name)
-        || plain.starts_with(|c: char| c.is_ascii_digit())
-    {
+    let is_name = name.is_empty() || is_variable_name(plain);
+    if is_mixed || is_like_a_token(plain) || !is_name {
         return "no such environment variable: pass the name of the variable, not the token; a name has \
                 letters, digits and underscores"
             .to_owned();
     }
-    if plain.len() < name.len() {
+    if name == plain {
+        return format!("environment variable {name} is not set");
+    }
+    if name.strip_prefix('$') == Some(plain) {
         return format!("environment variable {name} is not set: leave the `$` out of the name");
     }
-    format!("environment variable {name} is not set")
+    format!("no such environment variable: pass the name alone, `{plain}`")
+}
+
+/// The name without the whitespace and without the signs of a shell around it.
+fn plain(name: &str) -> &str {
+    let name = name.trim();
+    for (open, close) in [("${", "}"), ("%", "%"), ("$", "")] {
+        let rest = name.strip_prefix(open);
+        if let Some(plain) = rest.and_then(|rest| rest.strip_suffix(close)) {
+            return plain;
+        }
+    }
+    name
 }
 
 impl TokenSource for EnvToken {

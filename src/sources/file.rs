@@ -79,7 +79,10 @@ impl FileToken {
     ///
     /// [`SourceErrorKind::Absent`] if there is no such file, [`SourceErrorKind::Failed`] if it
     /// cannot be read, [`SourceErrorKind::Invalid`] if it is no regular file, is over 64 KiB or
-    /// does not hold a token. The message names the path.
+    /// does not hold a token. The message names the path, unless there is no such file and the path
+    /// looks like a token.
+    ///
+    /// Nothing expands `~` or variables in the path.
     pub fn new(path: impl Into<PathBuf>) -> Result<Self, SourceError> {
         Self::builder(path).build()
     }

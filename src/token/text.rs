@@ -54,33 +54,82 @@ fn is_quoted(text: &str) -> bool {
 /// What to do about the forbidden byte at `offset`: the advice is for the likely mistake.
 fn advice(text: &str, offset: usize) -> Option<&'static str> {
     let (before, rest) = text.split_at_checked(offset)?;
+    let whole = text.trim();
     let is = |word: &str| before.eq_ignore_ascii_case(word);
-    let trimmed = text.trim();
-    let is_within = |open, close| trimmed.starts_with(open) && trimmed.ends_with(close);
-    let advice = if offset == 0 && is_quoted(text) {
-        "leave the quotes out"
-    } else if is_within('{', '}') {
-        "take the token out of the JSON, such as the value of `access_token`"
-    } else if is("Bearer") {
-        "leave `Bearer ` out"
-    } else if is("Authorization") {
-        "leave `Authorization: Bearer ` out"
-    } else if is("Basic") {
-        "`Basic` credentials are not a bearer token"
-    } else if is("token") {
-        "leave `token ` out"
-    } else if rest.trim().is_empty() || (offset == 0 && rest.starts_with(char::is_whitespace)) {
-        "trim the text"
-    } else if offset == 0 && rest.starts_with('$') {
-        "put the value of the variable in place of its name"
-    } else if is_within('<', '>') {
-        "put a token in place of the placeholder"
-    } else if rest.starts_with(|c: char| c.is_ascii_graphic()) {
-        "`BearerToken::nonstandard` takes this byte"
-    } else {
-        return None;
+    let begins_with = |start: &str| {
+        let begin = whole.get(..start.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(start))
     };
-    Some(advice)
+    let is_within = |open: &str, close: &str| whole.starts_with(open) && whole.ends_with(close);
+    let is_template = is_within("{{", "}}");
+    let is_array = is_within("[", "]") && whole.contains('"');
+    let is_masked = whole.bytes().all(|byte| byte == b'*');
+    let in_percents = whole.strip_prefix('%').and_then(|it| it.strip_suffix('%'));
+    // The padding of Base64 is in its place if only whitespace follows.
+    let end = rest.trim_start_matches('=');
+
+    // The first row that holds is the likely mistake.
+    let mistakes = [
+        (offset == 0 && is_quoted(text), "leave the quotes out"),
+        (
+            begins_with("<!doctype html") || begins_with("<html"),
+            "this is a page of HTML, not a token",
+        ),
+        (
+            (is_within("{", "}") && !is_template) || is_array,
+            "take the token out of the JSON, such as the value of `access_token`",
+        ),
+        (is("Bearer"), "leave `Bearer ` out"),
+        (is("Authorization"), "leave `Authorization: Bearer ` out"),
+        (is("Basic"), "`Basic` credentials are not a bearer token"),
+        (is("token"), "leave `token ` out"),
+        (is_assignment(whole), "leave the name and `=` out"),
+        (
+            offset > 0 && rest.starts_with("://"),
+            "this is a URL, not a token",
+        ),
+        (
+            (!end.is_empty() && end.trim().is_empty())
+                || (offset == 0 && rest.starts_with(char::is_whitespace)),
+            "trim the text",
+        ),
+        (
+            (offset == 0 && rest.starts_with('$')) || in_percents.is_some_and(is_variable_name),
+            "put the value of the variable in place of its name",
+        ),
+        (
+            is_template || is_masked || is_within("<", ">") || is_within("[", "]"),
+            "put a token in place of the placeholder",
+        ),
+        (
+            rest.starts_with(|c: char| c.is_ascii_graphic()),
+            "`BearerToken::nonstandard` takes this byte",
+        ),
+    ];
+    let likely = mistakes.into_iter().find(|(holds, _)| *holds);
+    likely.map(|(_, advice)| advice)
+}
+
+/// Whether the text is an assignment of a shell or of a `.env` file. Without `export`, the name has to be in
+/// capitals, since a nonstandard token may have a `=` within it.
+fn is_assignment(text: &str) -> bool {
+    let exported = text.strip_prefix("export ");
+    let Some((name, value)) = exported.unwrap_or(text).split_once('=') else {
+        return false;
+    };
+    let name = name.trim();
+    let is_in_capitals = !name.bytes().any(|byte| byte.is_ascii_lowercase());
+    let is_padding = value.starts_with('=') || value.trim().is_empty();
+    is_variable_name(name) && (is_in_capitals || exported.is_some()) && !is_padding
+}
+
+/// Whether the text can be the name of an environment variable in a shell.
+pub(crate) fn is_variable_name(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// The text of a variable or of a file, without the whitespace around it, and without the byte order mark

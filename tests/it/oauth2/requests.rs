@@ -337,6 +337,78 @@ fn a_url_that_is_no_place_for_a_secret_is_refused_without_showing_it() {
     }
 }
 
+/// For these secrets, a server would only say `invalid_client`. The line feed at the end of a file is the most
+/// common mistake.
+const MISTAKES: [(&str, &str); 4] = [
+    ("s3cret\n", "has a control character: trim the text"),
+    ("\rs3cret", "has a control character: trim the text"),
+    ("s3\0cret", "has a control character: trim the text"),
+    ("s3cret\x7f", "has a control character: trim the text"),
+];
+
+fn assert_is_mistake(error: &SourceError, expected: &str) {
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(error.kind(), SourceErrorKind::Invalid);
+    assert!(error.is_permanent());
+    let shown = format!("{error:?} {error:#?}");
+    assert!(!shown.contains("s3"), "{shown}");
+}
+
+#[test]
+fn a_secret_with_a_control_character_is_an_error_at_once() {
+    for (secret, why) in MISTAKES {
+        let request = TokenRequest::client_credentials(URL, "id", secret);
+        assert_is_mistake(&request.unwrap_err(), &format!("the client secret {why}"));
+        let request = TokenRequest::refresh_token(URL, "id", secret);
+        assert_is_mistake(&request.unwrap_err(), &format!("the refresh token {why}"));
+    }
+    let request = TokenRequest::refresh_token(URL, "id", "");
+    assert_is_mistake(&request.unwrap_err(), "the refresh token is empty");
+}
+
+/// The public client `cf` of Cloud Foundry has such a secret.
+#[test]
+fn a_client_secret_may_be_empty() {
+    let (_, headers) = sent(TokenRequest::client_credentials(URL, "cf", ""));
+    assert_eq!(headers["authorization"], "Basic Y2Y6");
+}
+
+#[test]
+fn a_later_secret_with_a_control_character_ends_the_fetch_before_anything_is_asked() {
+    let public = || {
+        let subject = Asking(|| panic!("the subject was asked"));
+        TokenRequest::token_exchange(URL, subject).unwrap()
+    };
+    for (secret, why) in MISTAKES {
+        for request in [
+            public().client_secret(secret),
+            public().client_secret(secret).secret_in_body(),
+            public().secret_in_body().client_secret(secret),
+            public().client_secret("s3cret").client_secret(secret),
+        ] {
+            let endpoint = TokenEndpoint::ok();
+            let fetched = request.fetch(endpoint.clone()).now_or_never().unwrap();
+            let expected = format!("the client secret {why}");
+            assert_is_mistake(&fetched.unwrap_err(), &expected);
+            assert!(endpoint.seen().is_empty());
+        }
+    }
+    let replaced = with_secret().map(|request| request.client_secret("\n").client_secret("s3cret"));
+    let (_, headers) = sent(replaced);
+    assert_eq!(headers["authorization"], "Basic bXktY2xpZW50OnMzY3JldA==");
+    let replaced =
+        with_secret().map(|request| request.client_secret("\n").client_assertion(subject()));
+    assert!(form(replaced).contains("client_assertion=ey.J.x"));
+}
+
+#[test]
+fn a_secret_may_have_spaces_and_characters_outside_ascii() {
+    for secret in ["two words", " s ", " ", "ü", "\u{feff}", "\u{85}"] {
+        sent(TokenRequest::client_credentials(URL, "id", secret));
+        sent(TokenRequest::refresh_token(URL, "id", secret).map(|it| it.client_secret(secret)));
+    }
+}
+
 #[test]
 fn debug_shows_the_host_and_no_secret() {
     let request = TokenRequest::refresh_token("https://id.example/s3cret?s3cret", "i", "s3cret");

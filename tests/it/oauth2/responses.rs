@@ -218,6 +218,7 @@ fn a_busy_server_says_when_to_try_again() {
         (429, Some("120"), Some(120)),
         (429, Some(" 7 "), Some(7)),
         (429, Some("0"), Some(0)),
+        (429, Some("99999999"), Some(900)),
         (429, Some(date), Some(30)),
         (429, Some("99999999999999999999"), Some(30)),
         (429, None, Some(30)),

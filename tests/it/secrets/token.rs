@@ -95,73 +95,121 @@ fn an_invalid_token_is_told_what_is_wrong_and_where() {
     }
 }
 
+/// The end of a message. `None`: there is no error.
+type End = Option<&'static str>;
+
+/// A text, the end of the message of `new`, and the end of the message of `nonstandard`.
+const MISTAKES: &[(&str, End, End)] = {
+    const QUOTES: End = Some("(quotes around the value): leave the quotes out");
+    const MARK: End = Some("(byte order mark)");
+    const BEARER: End = Some(": leave `Bearer ` out");
+    const HEADER: End = Some(": leave `Authorization: Bearer ` out");
+    const TAKES: End = Some(": `BearerToken::nonstandard` takes this byte");
+    const BASIC: End = Some(": `Basic` credentials are not a bearer token");
+    const SCHEME: End = Some(": leave `token ` out");
+    const TRIM: End = Some(": trim the text");
+    const JSON: End = Some(": take the token out of the JSON, such as the value of `access_token`");
+    const VARIABLE: End = Some(": put the value of the variable in place of its name");
+    const PLACEHOLDER: End = Some(": put a token in place of the placeholder");
+    const NAME: End = Some(": leave the name and `=` out");
+    const URL: End = Some(": this is a URL, not a token");
+    const HTML: End = Some(": this is a page of HTML, not a token");
+    const SPACE: End = Some("(space)");
+    const NOT_ASCII: End = Some("(not ASCII)");
+    &[
+        ("\"abc\"", QUOTES, QUOTES),
+        ("'abc'", QUOTES, QUOTES),
+        ("`abc`", QUOTES, QUOTES),
+        ("\u{201c}abc\u{201d}", QUOTES, QUOTES),
+        ("\u{2018}abc\u{2019}", QUOTES, QUOTES),
+        ("\"\"", QUOTES, QUOTES),
+        ("\"Bearer abc\"", QUOTES, QUOTES),
+        ("'a b'", QUOTES, QUOTES),
+        ("'abc'\n", QUOTES, QUOTES),
+        (" \"abc\"", QUOTES, QUOTES),
+        // These quote characters are no pair around the text.
+        ("\"abc", TAKES, None),
+        ("\"", TAKES, None),
+        ("abc\"", TAKES, None),
+        ("\"abc'", TAKES, None),
+        ("a\"b\"", TAKES, None),
+        ("\u{feff}abc", MARK, MARK),
+        ("a\u{feff}bc", NOT_ASCII, NOT_ASCII),
+        ("Bearer abc", BEARER, BEARER),
+        ("bearer abc", BEARER, BEARER),
+        ("BEARER\tabc", BEARER, BEARER),
+        ("Bearer:abc", BEARER, None),
+        ("Bearer  abc", BEARER, BEARER),
+        ("ABearer abc", SPACE, SPACE),
+        ("Bearerabc def", SPACE, SPACE),
+        ("Authorization: Bearer abc", HEADER, SPACE),
+        ("authorization:Bearer abc", HEADER, SPACE),
+        // A scheme, whitespace, a response, or a name where the token belongs.
+        ("Basic dTpw", BASIC, BASIC),
+        ("token abc", SCHEME, SCHEME),
+        ("Token abc", SCHEME, SCHEME),
+        ("tokens abc", SPACE, SPACE),
+        ("abc\n", TRIM, TRIM),
+        ("abc \r\n", TRIM, TRIM),
+        (" \t abc", TRIM, TRIM),
+        ("abc\u{a0}", TRIM, TRIM),
+        ("a\nb\n", Some("(line feed)"), Some("(line feed)")),
+        (r#"{"access_token":"abc"}"#, JSON, None),
+        ("{\"access_token\":\"abc\"}\n", JSON, JSON),
+        ("{ }", JSON, JSON),
+        ("{a", TAKES, None),
+        ("$API_TOKEN", VARIABLE, None),
+        ("${API_TOKEN}", VARIABLE, None),
+        ("a$b", TAKES, None),
+        ("<token>", PLACEHOLDER, None),
+        ("<your token>", PLACEHOLDER, PLACEHOLDER),
+        ("%API_TOKEN%", VARIABLE, None),
+        ("%20", TAKES, None),
+        ("%20%", TAKES, None),
+        ("%", TAKES, None),
+        ("%%", TAKES, None),
+        ("{{token}}", PLACEHOLDER, None),
+        ("{{ token }}", PLACEHOLDER, PLACEHOLDER),
+        ("***", PLACEHOLDER, None),
+        ("a***", TAKES, None),
+        ("[REDACTED]", PLACEHOLDER, None),
+        ("[your token]", PLACEHOLDER, PLACEHOLDER),
+        (r#"["abc"]"#, JSON, None),
+        ("[\n  \"abc\"\n]\n", JSON, JSON),
+        ("[abc", TAKES, None),
+        // An assignment, where the value belongs.
+        ("API_TOKEN=abc", NAME, None),
+        ("_TOKEN2=abc\n", NAME, NAME),
+        ("API_TOKEN=\"abc\"", NAME, None),
+        ("API_TOKEN = abc", NAME, NAME),
+        ("export API_TOKEN=abc", NAME, NAME),
+        ("export api_token=abc", NAME, NAME),
+        ("export API_TOKEN", SPACE, SPACE),
+        ("2ND=abc", TAKES, None),
+        // The padding of Base64 is not the sign of an assignment.
+        ("QUJD==x", TAKES, None),
+        ("QUJD=\n", TRIM, TRIM),
+        ("abc==\r\n", TRIM, TRIM),
+        ("http://x/y", URL, None),
+        ("HTTPS://x", URL, None),
+        ("op://vault/item", URL, None),
+        ("://x", TAKES, None),
+        ("<!DOCTYPE html>\n<html></html>\n", HTML, HTML),
+        ("\n<!doctype HTML>", HTML, HTML),
+        ("<html><body>abc", HTML, None),
+        ("<HTML lang=\"en\">abc</HTML>", HTML, HTML),
+        ("<xml/>", PLACEHOLDER, None),
+        ("id:4711", TAKES, None),
+        ("a=b", TAKES, None),
+        ("a%20", TAKES, None),
+        ("a b", SPACE, SPACE),
+        ("ab\u{e9}", NOT_ASCII, NOT_ASCII),
+    ]
+};
+
 #[test]
 fn an_invalid_token_is_told_the_likely_mistake() {
-    let quotes = Some("(quotes around the value): leave the quotes out");
-    let (mark, bearer) = (Some("(byte order mark)"), Some(": leave `Bearer ` out"));
-    let header = Some(": leave `Authorization: Bearer ` out");
-    let takes = Some(": `BearerToken::nonstandard` takes this byte");
-    let basic = Some(": `Basic` credentials are not a bearer token");
-    let scheme = Some(": leave `token ` out");
-    let trim = Some(": trim the text");
-    let json = Some(": take the token out of the JSON, such as the value of `access_token`");
-    let variable = Some(": put the value of the variable in place of its name");
-    let placeholder = Some(": put a token in place of the placeholder");
-    // Each case has the end of the message of `new`, and of the message of `nonstandard`.
-    let cases = [
-        ("\"abc\"", quotes, quotes),
-        ("'abc'", quotes, quotes),
-        ("`abc`", quotes, quotes),
-        ("\u{201c}abc\u{201d}", quotes, quotes),
-        ("\u{2018}abc\u{2019}", quotes, quotes),
-        ("\"\"", quotes, quotes),
-        ("\"Bearer abc\"", quotes, quotes),
-        ("'a b'", quotes, quotes),
-        ("'abc'\n", quotes, quotes),
-        (" \"abc\"", quotes, quotes),
-        // These quote characters are no pair around the text.
-        ("\"abc", takes, None),
-        ("\"", takes, None),
-        ("abc\"", takes, None),
-        ("\"abc'", takes, None),
-        ("a\"b\"", takes, None),
-        ("\u{feff}abc", mark, mark),
-        ("a\u{feff}bc", Some("(not ASCII)"), Some("(not ASCII)")),
-        ("Bearer abc", bearer, bearer),
-        ("bearer abc", bearer, bearer),
-        ("BEARER\tabc", bearer, bearer),
-        ("Bearer:abc", bearer, None),
-        ("Bearer  abc", bearer, bearer),
-        ("ABearer abc", Some("(space)"), Some("(space)")),
-        ("Bearerabc def", Some("(space)"), Some("(space)")),
-        ("Authorization: Bearer abc", header, Some("(space)")),
-        ("authorization:Bearer abc", header, Some("(space)")),
-        // A scheme, whitespace, a response, or a name where the token belongs.
-        ("Basic dTpw", basic, basic),
-        ("token abc", scheme, scheme),
-        ("Token abc", scheme, scheme),
-        ("tokens abc", Some("(space)"), Some("(space)")),
-        ("abc\n", trim, trim),
-        ("abc \r\n", trim, trim),
-        (" \t abc", trim, trim),
-        ("abc\u{a0}", trim, trim),
-        ("a\nb\n", Some("(line feed)"), Some("(line feed)")),
-        (r#"{"access_token":"abc"}"#, json, None),
-        ("{\"access_token\":\"abc\"}\n", json, json),
-        ("{ }", json, json),
-        ("{a", takes, None),
-        ("$API_TOKEN", variable, None),
-        ("${API_TOKEN}", variable, None),
-        ("a$b", takes, None),
-        ("<token>", placeholder, None),
-        ("<your token>", placeholder, placeholder),
-        ("id:4711", takes, None),
-        ("a=b", takes, None),
-        ("a%20", takes, None),
-        ("a b", Some("(space)"), Some("(space)")),
-        ("ab\u{e9}", Some("(not ASCII)"), Some("(not ASCII)")),
-    ];
-    for (text, standard, nonstandard) in cases {
+    for &(text, standard, nonstandard) in MISTAKES {
         for (result, end) in [
             (BearerToken::new(text), standard),
             (BearerToken::nonstandard(text), nonstandard),

@@ -7,6 +7,7 @@
 use std::{
     convert::Infallible,
     future::ready,
+    mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -284,4 +285,42 @@ fn a_request_that_is_refused_or_never_sent_leaves_nothing() {
             .map(|request| request.scope("x").clone()),
     );
     assert_eq!(found('F'), 0);
+}
+
+/// A secret in a `String` that the caller gives away, so that only the crate can wipe it.
+fn given(template: &str, owner: char) -> String {
+    mem::take(&mut *fill(template, owner))
+}
+
+#[test]
+fn a_secret_that_is_given_away_with_a_url_that_is_refused_is_wiped() {
+    let url = "http://id.example";
+    assert!(TokenRequest::client_credentials(url, "id", given("SECRET", 'G')).is_err());
+    assert!(TokenRequest::refresh_token(url, "id", given("SECRET", 'G')).is_err());
+    assert_eq!(found('G'), 0);
+}
+
+#[test]
+fn a_secret_with_a_control_character_is_wiped() {
+    let endpoint = Endpoint {
+        status: 200,
+        body: fill(ANSWERS[0].1, 'H'),
+        piece: 4096,
+        stops_at: usize::MAX,
+    };
+    let invalid = || given("SECRET\n", 'H');
+    assert!(TokenRequest::client_credentials(URL, "id", invalid()).is_err());
+    assert!(TokenRequest::refresh_token(URL, "id", invalid()).is_err());
+    for request in requests('H') {
+        for request in [
+            request.clone().client_secret(invalid()),
+            request.client_secret(invalid()).secret_in_body(),
+        ] {
+            let fetch = request.over(endpoint.clone());
+            assert!(fetch().now_or_never().unwrap().is_err());
+            assert!(fetch().now_or_never().unwrap().is_err());
+        }
+    }
+    drop(endpoint);
+    assert_eq!(found('H'), 0);
 }

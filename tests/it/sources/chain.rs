@@ -111,6 +111,31 @@ fn a_variable_that_is_not_set_and_a_file_that_is_not_there_are_passed_over() {
 }
 
 #[test]
+fn a_source_that_is_not_given_is_passed_over() {
+    let guest = with("guest");
+    let chain = first_of(None::<BearerToken>)
+        .or(None::<FileToken>)
+        .or(Some(guest.clone()))
+        .or(with("next"));
+    assert_eq!(header(&chain), "Bearer guest");
+    let chain = first_of(Some(token("flag"))).or(guest.clone());
+    assert_eq!(header(&chain), "Bearer flag");
+    assert_eq!(guest.asked(), 1);
+}
+
+#[test]
+fn the_error_of_a_chain_lists_what_is_not_given() {
+    let flag: Option<String> = None;
+    let flag = flag.map(BearerToken::new).transpose().unwrap();
+    let failure = ask(&first_of(flag).or(EnvToken::new(NOT_SET))).unwrap_err();
+    assert_eq!(failure.kind(), SourceErrorKind::Absent);
+    assert_eq!(
+        report(&failure),
+        format!("no source has a token: not given; environment variable {NOT_SET} is not set")
+    );
+}
+
+#[test]
 fn a_file_that_holds_no_token_is_an_error_and_not_passed_over() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("token");

@@ -3,9 +3,9 @@
 use std::{error::Error, ffi::OsStr};
 
 use futures::future::FutureExt;
-use tower_bearer::{EnvToken, InvalidToken, SourceErrorKind, TokenSource};
+use tower_bearer::{EnvToken, InvalidToken, SourceErrorKind, TokenSource, first_of};
 
-use crate::support::in_child;
+use crate::support::{in_child, token};
 
 fn header(source: &EnvToken) -> String {
     let token = source.token().now_or_never().unwrap().unwrap();
@@ -107,7 +107,13 @@ fn a_token_in_place_of_a_name_is_not_shown() {
         "glpat-aaaaaaaaaaaaaaaaaaaa",
         "eyJhbGciOiJIUzI1NiJ9.e30.x",
         "0f8fad5bd9cb469fa16570867728950e",
+        "f0e1d2c3b4a5968778695a4b3c2d1e0f",
+        "f0e1d2c3b4a5968778695a4b3c2d1e0f\n",
         "$7Fjfp0ZBr1KtDRbnfVdmIw",
+        "${7Fjfp0ZBr1KtDRbnfVdmIw}",
+        "%7Fjfp0ZBr1KtDRbnfVdmIw%",
+        "ghp_16C7e42F292c6912E7710c838347Ae178B4a\n",
+        "${API_TOKEN:-secret}",
         "A=B",
         "A\0B",
     ] {
@@ -125,6 +131,59 @@ fn a_name_with_the_dollar_of_a_shell_is_told() {
     let expected =
         "environment variable $TOWER_BEARER_NOT_SET is not set: leave the `$` out of the name";
     assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn a_text_that_is_no_name_is_told_what_a_name_is() {
+    for name in [
+        "${API_TOKEN",
+        "%API_TOKEN",
+        "API_TOKEN%",
+        "API TOKEN",
+        "2ND",
+        "${}",
+        "$",
+        "%%",
+        "%",
+        " ",
+    ] {
+        let error = EnvToken::new(name).unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Absent, "{name:?}");
+        let expected = "no such environment variable: pass the name of the variable, not the token; a \
+                        name has letters, digits and underscores";
+        assert_eq!(error.to_string(), expected, "{name:?}");
+    }
+}
+
+#[test]
+fn a_name_with_more_around_it_is_told_the_plain_name() {
+    for name in [
+        "${TOWER_BEARER_NOT_SET}",
+        "%TOWER_BEARER_NOT_SET%",
+        " TOWER_BEARER_NOT_SET",
+        "TOWER_BEARER_NOT_SET\n",
+        "\t$TOWER_BEARER_NOT_SET ",
+        "${TOWER_BEARER_NOT_SET}\r\n",
+    ] {
+        let error = EnvToken::new(name).unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Absent, "{name:?}");
+        let expected = "no such environment variable: pass the name alone, `TOWER_BEARER_NOT_SET`";
+        assert_eq!(error.to_string(), expected, "{name:?}");
+    }
+}
+
+/// A variable that is set and empty is a mistake. No other source may act as somebody else for it.
+#[test]
+fn a_variable_that_is_set_and_empty_ends_the_search_of_a_chain() {
+    let variables = [("EMPTY", OsStr::new("")), ("BLANK", OsStr::new(" \n"))];
+    let test = "sources::env::a_variable_that_is_set_and_empty_ends_the_search_of_a_chain";
+    in_child(test, &variables, || {
+        for name in ["EMPTY", "BLANK"] {
+            let chain = first_of(EnvToken::new(name)).or(token("other"));
+            let error = chain.token().now_or_never().unwrap().unwrap_err();
+            assert_eq!(error.kind(), SourceErrorKind::Invalid);
+        }
+    });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    fmt, fs,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -13,11 +13,11 @@ use std::{
 
 use futures::{FutureExt, executor::block_on, future::BoxFuture};
 use tempfile::TempDir;
-use tower_bearer::{FileToken, Runtime, SourceErrorKind, TokenSource, first_of};
+use tower_bearer::{FileToken, Runtime, SourceError, SourceErrorKind, TokenSource, first_of};
 
 use crate::{
     sources::refreshing::{MINUTE, SECOND},
-    support::{poll, text, token, virtual_time::VirtualTime},
+    support::{in_prepared_child, poll, text, token, virtual_time::VirtualTime},
 };
 
 /// A token file. The runtime has no background tasks, so a caller waits for each read.
@@ -271,6 +271,101 @@ fn what_is_wrong_at_start_up_is_an_error_that_names_the_file() {
     let (kind, chain) = file.error();
     assert_eq!(kind, SourceErrorKind::Invalid);
     assert!(chain.ends_with("is not a regular file"), "{chain}");
+}
+
+#[test]
+fn a_path_that_only_a_shell_would_expand_is_told() {
+    for path in ["~", "~/no-such/token", "$NO_SUCH/token", "no-such/${NAME}"] {
+        let error = FileToken::new(path).unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Absent);
+        let expected =
+            format!("token file {path} does not exist: nothing expands `~` or variables in a path");
+        assert_eq!(error.to_string(), expected);
+        assert!(error.cause::<io::Error>().is_some());
+    }
+    let error = FileToken::new("no-such/~token").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "token file no-such/~token does not exist"
+    );
+}
+
+/// An error with its causes, as `Display` and as `Debug` show them.
+fn shown(error: &SourceError) -> String {
+    let mut shown = format!("{error} {error:?} {error:#?}");
+    let mut next = error.source();
+    while let Some(cause) = next {
+        shown = format!("{shown} {cause} {cause:?}");
+        next = cause.source();
+    }
+    shown
+}
+
+#[test]
+fn a_token_in_place_of_a_path_is_not_shown() {
+    // No file can have so long a name, and the system then does not say that the file does not exist.
+    let long = format!("eyJhbGciOiJIUzI1NiJ9.{}", "x".repeat(5_000));
+    for token in [
+        "7Fjfp0ZBr1KtDRbnfVdmIw",
+        "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+        "0f8fad5bd9cb469fa16570867728950e\n",
+        "$7Fjfp0ZBr1KtDRbnfVdmIw",
+        "abcdefghijklmno1",
+        "eyJhbGciOiJIUzI1NiJ9.e30.x",
+        "eyJ/a+b==",
+        "eyJhbG\0",
+        &long,
+    ] {
+        let lazy = FileToken::builder(token).lazy().build().unwrap();
+        for error in [
+            FileToken::new(token).unwrap_err(),
+            block_on(lazy.token()).unwrap_err(),
+            block_on(first_of(FileToken::new(token)).token()).unwrap_err(),
+        ] {
+            let shown = shown(&error);
+            assert!(
+                shown.contains("no such token file: pass the path of the file, not the token"),
+                "{shown}"
+            );
+            assert!(!shown.contains(&token[..5]), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn a_path_that_is_not_like_a_token_is_shown() {
+    for path in [
+        "token",
+        "no-such-file-of-a-long-name-1",
+        "./7Fjfp0ZBr1KtDRbnfVdmIw",
+        "0123456789012345",
+        "abcdefghijklmnop",
+        "abcdefghijklmn1",
+    ] {
+        let error = FileToken::new(path).unwrap_err();
+        let expected = format!("token file {path} does not exist");
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+/// A path that exists is a path, whatever it looks like.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_with_a_name_like_a_token_is_shown() {
+    const NAME: &str = "7Fjfp0ZBr1KtDRbnfVdmIw";
+    let directory = TempDir::new().unwrap();
+    // This file can be opened, but each read fails.
+    std::os::unix::fs::symlink("/proc/self/mem", directory.path().join(NAME)).unwrap();
+    let enter = |child: &mut std::process::Command| {
+        child.current_dir(directory.path());
+    };
+    let test = "sources::file::a_file_with_a_name_like_a_token_is_shown";
+    in_prepared_child(test, enter, || {
+        let error = FileToken::new(NAME).unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Failed);
+        let expected = format!("token file {NAME} cannot be read");
+        assert_eq!(error.to_string(), expected);
+    });
 }
 
 #[test]

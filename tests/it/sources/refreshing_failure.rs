@@ -131,6 +131,23 @@ fn the_back_off_doubles_to_its_limit_and_starts_again_after_a_success() {
 }
 
 #[test]
+fn a_server_can_make_the_source_wait_for_up_to_a_quarter_of_an_hour() {
+    for (says, waits) in [(MINUTE, MINUTE), (10_000 * HOUR, 15 * MINUTE)] {
+        let time = VirtualTime::new();
+        let source = RefreshingToken::builder(move || async move {
+            let error = SourceError::new(SourceErrorKind::Failed, "the endpoint is busy");
+            Err::<BearerToken, _>(error.with_retry_after(says))
+        })
+        .runtime(time.clone())
+        .build();
+        let first = time.block_on(source.token()).unwrap_err();
+        assert_eq!(first.retry_after(), Some(waits));
+        let second = source.token().now_or_never().unwrap().unwrap_err();
+        assert_eq!(second.retry_after(), Some(waits));
+    }
+}
+
+#[test]
 fn refresh_now_does_not_wait_for_the_back_off() {
     let endpoint = Endpoint::new(one_hour);
     endpoint.script([Script::Fail]);

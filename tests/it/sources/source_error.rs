@@ -84,6 +84,27 @@ fn what_is_said_of_an_error_changes_nothing_else_of_it() {
     }
 }
 
+/// Otherwise, the batch loop in the documentation of `RefreshingToken` would sleep for years.
+#[test]
+fn a_time_to_wait_is_at_most_a_quarter_of_an_hour() {
+    let quarter = Duration::from_secs(15 * 60);
+    let error = SourceError::new(SourceErrorKind::Failed, "busy");
+    for (says, waits) in [
+        (Duration::ZERO, Duration::ZERO),
+        (
+            quarter - Duration::from_nanos(1),
+            quarter - Duration::from_nanos(1),
+        ),
+        (quarter, quarter),
+        (quarter + Duration::from_nanos(1), quarter),
+        (Duration::from_secs(99_999_999), quarter),
+        (Duration::MAX, quarter),
+    ] {
+        let error = error.clone().with_retry_after(says);
+        assert_eq!(error.retry_after(), Some(waits), "{says:?}");
+    }
+}
+
 /// All requests that waited for the same fetch share its error, so a clone copies nothing. If a request
 /// adds something to its clone, the other clones stay as they are.
 #[test]

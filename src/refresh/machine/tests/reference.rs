@@ -326,7 +326,7 @@ impl Reference {
         else {
             return None;
         };
-        let floor = retry_after.unwrap_or_default().min(15 * MINUTE);
+        let floor = retry_after.unwrap_or_default();
         if permanent {
             let is_permanent = |&&index: &&usize| {
                 matches!(
