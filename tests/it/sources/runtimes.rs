@@ -131,7 +131,12 @@ fn waiters_in_other_runtimes_go_on_when_the_runtime_of_the_fetch_is_dropped() {
     });
 
     let first = driven();
-    first.block_on(async { assert!(poll_once(source.token()).is_pending()) });
+    first.block_on(async {
+        assert!(poll_once(source.token()).is_pending());
+        while slow.begun() == 0 {
+            tokio::task::yield_now().await;
+        }
+    });
     let waiters: Vec<_> = (0..4)
         .map(|_| {
             let source = source.clone();
