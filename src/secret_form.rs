@@ -18,8 +18,8 @@ pub(crate) const BASIC: &str = "Basic ";
 
 /// Excludes a secret that is a mistake: a server would answer `invalid_client`, without a hint. By RFC 6749
 /// appendices A.2 and A.17, a secret has visible ASCII and spaces. Real servers also give characters outside
-/// ASCII. A client secret may be empty, and that of a public client of Cloud Foundry is. `name` is the name of
-/// the secret.
+/// ASCII. A client secret may be empty: a public client of Cloud Foundry has an empty secret. `name` is the name
+/// of the secret.
 pub(crate) fn check_secret(
     name: &str,
     secret: &str,

@@ -54,7 +54,8 @@ struct State {
     end: Option<End>,
     /// How often the source was invalidated. A listener from before an invalidation gets an error.
     invalidations: u32,
-    /// How often the listeners were told to ask again. Counts for a listener as `invalidations` does.
+    /// How often the listeners were told to ask again. A listener asks again if this number has changed since
+    /// the listener came.
     news: u32,
 }
 

@@ -231,11 +231,11 @@ impl RefreshingToken {
     /// Signs out: rejects the token and forgets it. No request gets the token any more, even if the
     /// source can get no other token.
     ///
-    /// Requests that wait get an error of kind
-    /// [`Invalidated`](crate::SourceErrorKind::Invalidated): a request that was made for one
-    /// account must not go out as another account. For the same reason, a request that was sent
-    /// before is not retried with a later token. The result of a fetch that is under way is dropped. The next request waits until that fetch has ended or is past its time limit, and
-    /// then begins another fetch.
+    /// Requests that wait get an error of kind [`Invalidated`](crate::SourceErrorKind::Invalidated): a
+    /// request that was made for one account must not go out as another account. For the same reason, a
+    /// request that was sent before the sign-out is not retried with a later token. The result of a fetch
+    /// that is under way is dropped. The next request waits until that fetch has ended or is past its time
+    /// limit, and then begins another fetch.
     pub fn invalidate(&self) {
         self.refresher.invalidate();
     }
