@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     answer::{self, Arrival, Failure, FetchId, Now},
-    flight::Flight,
+    flight::{Flight, Told},
     machine::Machine,
 };
 use crate::{error::SourceError, sign_in::SignIn, token::BearerToken};
@@ -34,6 +34,8 @@ pub(super) struct Awaited {
     /// The waiter wants a token of this sign-in.
     pub(super) sign_in: SignIn,
     pub(super) flight: Flight,
+    /// Taken under the lock of the engine, so that the waiter misses nothing before it listens.
+    pub(super) told: Told,
     /// When to stop, on the runtime's clock.
     pub(super) until: Instant,
     pub(super) at_most: Duration,
@@ -111,6 +113,7 @@ impl UnderWay {
             id: self.id,
             sign_in,
             flight: self.flight.clone(),
+            told: self.flight.told(),
             until,
             at_most: until.saturating_duration_since(now.monotonic),
         }
