@@ -245,7 +245,7 @@ impl<R> HeldBack<Response<R>> {
         if replacement.is_ok_and(|token| token.can_replace(&self.rejected)) {
             let extensions = response.extensions_mut();
             extensions.insert(TokenReplaced);
-            extensions.insert(RetryOf(self.rejected.clone()));
+            RetryOf::add(extensions, &self.rejected);
         }
         Poll::Ready(Ok(response))
     }

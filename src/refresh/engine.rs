@@ -27,7 +27,7 @@ use super::{
 use crate::{
     error::{SourceError, SourceErrorKind},
     runtime::Runtime,
-    sign_in::SignIn,
+    sign_in::{SignIn, SignIns},
     sync::Mutex,
     token::BearerToken,
     trace,
@@ -78,7 +78,7 @@ impl Core {
                 machine: Machine::new(policy),
                 under_way: None,
                 random,
-                sign_in: SignIn::default(),
+                sign_ins: SignIns::default(),
             }),
             changed: Arc::default(),
         }
@@ -91,7 +91,7 @@ impl Core {
         let _displaced = {
             let mut state = self.state.lock();
             let random = state.random.f64();
-            token.belongs_to(&state.sign_in);
+            token.belongs_to(&state.sign_ins.current());
             let displaced = state.machine.hold(now, token, lifetime, random);
             (displaced, self.served.withdraw())
         };
@@ -107,7 +107,7 @@ impl Core {
     pub(super) fn invalidate(&self) {
         let (_displaced, held, under_way) = {
             let mut state = self.state.lock();
-            std::mem::take(&mut state.sign_in).end();
+            state.sign_ins.end();
             let (held, displaced) = state.machine.invalidate();
             let under_way = state.under_way.clone();
             ((displaced, self.served.withdraw()), held, under_way)
@@ -234,7 +234,7 @@ impl Core {
             };
             let awaited = id.map(|id| {
                 let under_way = self.join_or_begin(state, id);
-                under_way.until(until, now, state.sign_in.clone())
+                under_way.until(until, now, state.sign_ins.current())
             });
             let served = match &answer {
                 Answer::Serve {
@@ -345,7 +345,7 @@ impl Core {
         let state = self.state.lock();
         let until = later(now.monotonic, self.fetch_timeout);
         let under_way = state.under_way.as_ref()?;
-        Some(under_way.until(until, now, state.sign_in.clone()))
+        Some(under_way.until(until, now, state.sign_ins.current()))
     }
 
     /// When the machine has to be asked again, if nothing changes before.

@@ -7,15 +7,18 @@ use super::{
     flight::{Flight, Told},
     machine::Machine,
 };
-use crate::{error::SourceError, sign_in::SignIn, token::BearerToken};
+use crate::{
+    error::SourceError,
+    sign_in::{SignIn, SignIns},
+    token::BearerToken,
+};
 
 /// Everything that the lock of the engine guards.
 pub(super) struct State {
     pub(super) machine: Machine<BearerToken, SourceError>,
     pub(super) under_way: Option<UnderWay>,
     pub(super) random: fastrand::Rng,
-    /// Each `invalidate` ends this sign-in and begins another.
-    pub(super) sign_in: SignIn,
+    pub(super) sign_ins: SignIns,
 }
 
 /// Values that the machine displaced. Drop them without the lock.
@@ -67,7 +70,7 @@ impl State {
             }
             Ok(token) => {
                 if !self.machine.is_void(id) {
-                    token.belongs_to(&self.sign_in);
+                    token.belongs_to(&self.sign_ins.current());
                 }
                 let held = token.clone();
                 let rejected = BearerToken::is_rejected;
