@@ -63,7 +63,12 @@ impl State {
         let error = match result {
             Err(error) => error,
             Ok(token) if token.is_rejected() => {
-                let unused = self.machine.remember(id, token);
+                // The data of a token that was signed out would bring its account back.
+                let unused = if token.is_signed_out() {
+                    Some(token)
+                } else {
+                    self.machine.remember(id, token)
+                };
                 let (error, mut displaced) = self.fail(now, id, SourceError::fetched_rejected());
                 displaced.tokens.extend(unused);
                 return (error.map(Err), displaced);
