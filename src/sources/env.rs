@@ -81,9 +81,17 @@ fn not_set(name: &str) -> String {
     let has = |is: fn(&u8) -> bool| name.bytes().any(|byte| is(&byte));
     let is_mixed =
         has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit);
+    // A token with letters of one case, such as hexadecimal digits, perhaps after a prefix. A word of a name is
+    // shorter, or has no digits.
+    let is_random = |part: &str| {
+        part.len() >= 16
+            && part.contains(|c: char| c.is_ascii_digit())
+            && part.contains(|c: char| c.is_ascii_alphabetic())
+    };
     let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let plain = name.strip_prefix('$').unwrap_or(name);
     if is_mixed
+        || name.split('_').any(is_random)
         || !plain.chars().all(is_of_a_name)
         || plain.starts_with(|c: char| c.is_ascii_digit())
     {
