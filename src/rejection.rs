@@ -88,8 +88,8 @@ pub(crate) struct Mark {
     /// How often the mark was put on and taken off. The number is odd while the mark is on.
     count: AtomicU64,
     said: Mutex<Option<Rejection>>,
-    /// `None` if the source of the token knows no sign-out.
-    sign_in: Mutex<Option<SignIn>>,
+    /// The sign-in of each source that holds or held the token. Empty if these sources know no sign-out.
+    sign_ins: Mutex<Vec<SignIn>>,
 }
 
 /// The mark that was on a token when a request was sent with the token. A mark that is put on the same
@@ -140,13 +140,17 @@ impl Mark {
         };
     }
 
-    /// Records the sign-in that the token belongs to. The last source that holds the token decides.
+    /// Records a sign-in that the token belongs to.
     pub(crate) fn belongs_to(&self, sign_in: &SignIn) {
-        *self.sign_in.lock() = Some(sign_in.clone());
+        sign_in.join(&mut self.sign_ins.lock());
+    }
+
+    pub(crate) fn sign_ins(&self) -> Vec<SignIn> {
+        self.sign_ins.lock().clone()
     }
 
     pub(crate) fn is_signed_out(&self) -> bool {
-        self.sign_in.lock().as_ref().is_some_and(SignIn::is_over)
+        self.sign_ins.lock().iter().any(SignIn::is_over)
     }
 
     pub(crate) fn said(&self) -> Option<Rejection> {

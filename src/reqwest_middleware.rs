@@ -142,9 +142,9 @@ struct Sent {
 impl Sent {
     /// The URL that a response comes from, after redirects.
     fn answered_by<'a>(&'a self, response: &'a Response) -> &'a Url {
-        // reqwest gives this host to a response that a middleware made, such as a mock or a cache.
-        match response.url().host_str() {
-            Some("no.url.provided.local") => &self.to,
+        // reqwest gives this URL to a response that a middleware made, such as a mock or a cache.
+        match response.url().as_str() {
+            "http://no.url.provided.local/" => &self.to,
             _ => response.url(),
         }
     }

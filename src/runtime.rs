@@ -125,7 +125,8 @@ impl TokioRuntime {
     }
 
     /// Runs every fetch on this runtime, wherever the callers run. Use `with_handle` if the callers run in
-    /// short-lived runtimes, or in no runtime at all. A caller in no runtime uses the timers of this runtime.
+    /// short-lived runtimes, or in no runtime at all. A caller waits by the timers of its own runtime, and a
+    /// caller in no runtime by the timers of this runtime.
     ///
     /// The runtime has to live as long as the source. Once the runtime has shut down, each token that has
     /// to be fetched is an error of kind [`Closed`](crate::SourceErrorKind::Closed). The runtime also has to

@@ -317,13 +317,18 @@ impl BearerToken {
             && self.inner.header != rejected.inner.header
     }
 
-    /// Records the sign-in that the token belongs to, for all clones.
+    /// Records a sign-in that the token belongs to, for all clones.
     pub(crate) fn belongs_to(&self, sign_in: &SignIn) {
         self.inner.mark.belongs_to(sign_in);
     }
 
-    /// Whether the account of the token has been signed out since. No other token may then take the place of
-    /// this token in a request.
+    /// The sign-ins that the token belongs to, one for each source that has handed out the token.
+    pub(crate) fn sign_ins(&self) -> Vec<SignIn> {
+        self.inner.mark.sign_ins()
+    }
+
+    /// Whether the account of the token has been signed out since, in any of these sources. No other token may
+    /// then take the place of this token in a request.
     pub(crate) fn is_signed_out(&self) -> bool {
         self.inner.mark.is_signed_out()
     }

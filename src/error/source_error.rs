@@ -61,7 +61,7 @@ pub enum SourceErrorKind {
     /// client that carries the layer does this.
     Recursive,
     /// [`RefreshingToken::invalidate`](crate::RefreshingToken::invalidate) was called while the request
-    /// waited.
+    /// waited for a token, for the inner service or for its retry.
     Invalidated,
     /// No token can arrive any more: whatever would have supplied it was dropped.
     Closed,
@@ -179,7 +179,7 @@ impl SourceError {
     pub(crate) fn invalidated() -> Self {
         Self::new(
             SourceErrorKind::Invalidated,
-            "the source was invalidated while the request waited for a token",
+            "the source was invalidated while the request waited",
         )
     }
 

@@ -44,8 +44,8 @@ pub(super) struct Unsent<S, B> {
     auth: Arc<Auth<dyn TokenSource>>,
     /// The request's own source, if it has one.
     chosen: Option<Arc<dyn TokenSource>>,
-    /// Whether the source was asked again, because the first token had expired or was rejected.
-    asked_anew: bool,
+    /// The first token, if the source was asked again because this token had expired or was rejected.
+    replaced: Option<BearerToken>,
 }
 
 /// What an unsent request waits for.
@@ -128,7 +128,7 @@ impl<S: Clone, B> Unsent<S, B> {
             request: Some(request),
             auth,
             chosen,
-            asked_anew: false,
+            replaced: None,
         }
     }
 }
@@ -160,11 +160,9 @@ where
             }
             // Ask again only once: a source without another token hands out a rejected token again.
             let has_ended = |token: &BearerToken| token.is_rejected() || token.is_expired();
-            if *has_waited && !self.asked_anew && token.as_ref().is_some_and(has_ended) {
-                if token.as_ref().is_some_and(BearerToken::is_signed_out) {
-                    return Poll::Ready(Err(Error::no_token(SourceError::invalidated()).into()));
-                }
-                self.asked_anew = true;
+            if *has_waited && self.replaced.is_none() && token.as_ref().is_some_and(has_ended) {
+                self.replaced = token.take();
+                self.check_account()?;
                 match self.source().token().into_state() {
                     TokenState::Ready(result) => {
                         let token = self.token_or_none(result)?;
@@ -179,6 +177,8 @@ where
                     }
                 }
             }
+            // The account may be signed out while the source looks for another token.
+            self.check_account()?;
             let mut request = self.request.take().ok_or_else(Error::finished)?;
             RetryOf::check(request.extensions())?;
             let sent = match &self.step {
@@ -188,6 +188,16 @@ where
             let sent = sent.map(|token| self.attach(&mut request, token));
             let sent = sent.transpose()?;
             return Poll::Ready(Ok((self.inner.call(request), sent)));
+        }
+    }
+
+    /// Fails if another token would be that of another account.
+    fn check_account(&self) -> Result<(), Error> {
+        match &self.replaced {
+            Some(token) if token.is_signed_out() => {
+                Err(Error::no_token(SourceError::invalidated()))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -245,7 +255,7 @@ impl<R> HeldBack<Response<R>> {
         if replacement.is_ok_and(|token| token.can_replace(&self.rejected)) {
             let extensions = response.extensions_mut();
             extensions.insert(TokenReplaced);
-            extensions.insert(RetryOf(self.rejected.clone()));
+            RetryOf::add(extensions, &self.rejected);
         }
         Poll::Ready(Ok(response))
     }

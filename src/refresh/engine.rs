@@ -27,7 +27,7 @@ use super::{
 use crate::{
     error::{SourceError, SourceErrorKind},
     runtime::Runtime,
-    sign_in::SignIn,
+    sign_in::{SignIn, SignIns},
     sync::Mutex,
     token::BearerToken,
     trace,
@@ -78,7 +78,7 @@ impl Core {
                 machine: Machine::new(policy),
                 under_way: None,
                 random,
-                sign_in: SignIn::default(),
+                sign_ins: SignIns::default(),
             }),
             changed: Arc::default(),
         }
@@ -91,7 +91,7 @@ impl Core {
         let _displaced = {
             let mut state = self.state.lock();
             let random = state.random.f64();
-            token.belongs_to(&state.sign_in);
+            token.belongs_to(&state.sign_ins.current());
             let displaced = state.machine.hold(now, token, lifetime, random);
             (displaced, self.served.withdraw())
         };
@@ -107,7 +107,7 @@ impl Core {
     pub(super) fn invalidate(&self) {
         let (_displaced, held, under_way) = {
             let mut state = self.state.lock();
-            std::mem::take(&mut state.sign_in).end();
+            state.sign_ins.end();
             let (held, displaced) = state.machine.invalidate();
             let under_way = state.under_way.clone();
             ((displaced, self.served.withdraw()), held, under_way)
@@ -213,7 +213,7 @@ impl Core {
     }
 
     fn decide(self: &Arc<Self>, wanted: Wanted, sign_in: Option<&SignIn>, now: Now) -> Step {
-        let (answer, fetch, sign_in, _displaced) = {
+        let (answer, awaited, _displaced) = {
             let mut guard = self.state.lock();
             let state = &mut *guard;
             if sign_in.is_some_and(SignIn::is_over) {
@@ -226,12 +226,16 @@ impl Core {
                     (Answer::Wait { fetch, until }, Displaced::default())
                 }
             };
-            let id = match &answer {
-                Answer::Serve { fetch, .. } => *fetch,
-                Answer::Wait { fetch, .. } => Some(*fetch),
-                Answer::BackOff { .. } => None,
+            let limit = later(now.monotonic, self.fetch_timeout);
+            let (id, until) = match &answer {
+                Answer::Wait { fetch, until } => (Some(*fetch), *until),
+                Answer::Serve { fetch, .. } => (*fetch, limit),
+                Answer::BackOff { .. } => (None, limit),
             };
-            let fetch = id.map(|id| self.join_or_begin(state, id));
+            let awaited = id.map(|id| {
+                let under_way = self.join_or_begin(state, id);
+                under_way.until(until, now, state.sign_ins.current())
+            });
             let served = match &answer {
                 Answer::Serve {
                     token,
@@ -246,20 +250,17 @@ impl Core {
                 // has to ask the machine.
                 Answer::Wait { .. } | Answer::BackOff { .. } => self.served.withdraw(),
             };
-            (answer, fetch, state.sign_in.clone(), (displaced, served))
+            (answer, awaited, (displaced, served))
         };
-        if let Some(under_way) = &fetch {
-            under_way.flight.launch(&*self.runtime);
+        if let Some(awaited) = &awaited {
+            awaited.flight.launch(&*self.runtime);
         }
-        match (answer, fetch) {
-            (Answer::Wait { until, .. }, Some(under_way)) => {
-                Step::Wait(under_way.until(until, now, sign_in))
-            }
+        match (answer, awaited) {
+            (Answer::Wait { .. }, Some(awaited)) => Step::Wait(awaited),
             // Nothing runs in the background, so this caller has to drive the fetch, although there
             // is a token.
-            (Answer::Serve { .. }, Some(under_way)) if under_way.flight.is_unattended() => {
-                let until = later(now.monotonic, self.fetch_timeout);
-                Step::Wait(under_way.until(until, now, sign_in))
+            (Answer::Serve { .. }, Some(awaited)) if awaited.flight.is_unattended() => {
+                Step::Wait(awaited)
             }
             (Answer::Serve { token, .. }, _) => Step::Done(Ok(token)),
             (Answer::BackOff { error, retry_in }, _) => {
@@ -341,12 +342,10 @@ impl Core {
 
     /// The fetch under way, so that the caller can listen to it.
     pub(super) fn under_way(&self, now: Now) -> Option<Awaited> {
-        let (under_way, sign_in) = {
-            let state = self.state.lock();
-            (state.under_way.clone()?, state.sign_in.clone())
-        };
+        let state = self.state.lock();
         let until = later(now.monotonic, self.fetch_timeout);
-        Some(under_way.until(until, now, sign_in))
+        let under_way = state.under_way.as_ref()?;
+        Some(under_way.until(until, now, state.sign_ins.current()))
     }
 
     /// When the machine has to be asked again, if nothing changes before.

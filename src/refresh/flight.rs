@@ -52,6 +52,12 @@ struct Cell {
 struct State {
     task: Task,
     end: Option<End>,
+    told: Told,
+}
+
+/// What the listeners of a flight have been told so far.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Told {
     /// How often the source was invalidated. A listener from before an invalidation gets an error.
     invalidations: u32,
     /// How often the listeners were told to ask again. A listener asks again if this number has changed since
@@ -93,8 +99,7 @@ impl Flight {
                 state: Mutex::new(State {
                     task: Task::Parked(task),
                     end: None,
-                    invalidations: 0,
-                    news: 0,
+                    told: Told::default(),
                 }),
                 wakers: Arc::default(),
                 listeners: AtomicUsize::new(0),
@@ -136,7 +141,7 @@ impl Flight {
     pub(super) fn invalidate(&self) {
         {
             let mut state = self.cell.state.lock();
-            state.invalidations = state.invalidations.wrapping_add(1);
+            state.told.invalidations = state.told.invalidations.wrapping_add(1);
         }
         self.cell.wakers.waiters.wake_all();
     }
@@ -145,7 +150,7 @@ impl Flight {
     pub(super) fn tell_news(&self) {
         {
             let mut state = self.cell.state.lock();
-            state.news = state.news.wrapping_add(1);
+            state.told.news = state.told.news.wrapping_add(1);
         }
         self.cell.wakers.waiters.wake_all();
     }
@@ -166,16 +171,16 @@ impl Flight {
         &self.cell.life
     }
 
-    /// A listener, which counts from now on, not from its first poll.
-    pub(super) fn listen(&self) -> Listener {
+    pub(super) fn told(&self) -> Told {
+        self.cell.state.lock().told
+    }
+
+    /// A listener, which counts from now on, not from its first poll. It hears what the listeners are told
+    /// after `told`.
+    pub(super) fn listen(&self, told: Told) -> Listener {
         self.cell.listeners.fetch_add(1, Ordering::SeqCst);
-        let (invalidations, news) = {
-            let state = self.cell.state.lock();
-            (state.invalidations, state.news)
-        };
         Listener {
-            invalidations,
-            news,
+            told,
             flight: self.clone(),
             place: None,
         }
@@ -247,8 +252,7 @@ impl Cell {
 /// A waiter of a fetch.
 pub(super) struct Listener {
     flight: Flight,
-    invalidations: u32,
-    news: u32,
+    told: Told,
     place: Option<Place>,
 }
 
@@ -280,10 +284,10 @@ impl Listener {
 
     pub(super) fn end(&self) -> Option<End> {
         let state = self.flight.cell.state.lock();
-        if state.invalidations != self.invalidations {
+        if state.told.invalidations != self.told.invalidations {
             return Some(End::Landed(Err(SourceError::invalidated())));
         }
-        let asks_again = (state.news != self.news).then_some(End::Void);
+        let asks_again = (state.told.news != self.told.news).then_some(End::Void);
         state.end.clone().or(asks_again)
     }
 }

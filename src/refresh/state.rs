@@ -4,18 +4,21 @@ use std::time::{Duration, Instant};
 
 use super::{
     answer::{self, Arrival, Failure, FetchId, Now},
-    flight::Flight,
+    flight::{Flight, Told},
     machine::Machine,
 };
-use crate::{error::SourceError, sign_in::SignIn, token::BearerToken};
+use crate::{
+    error::SourceError,
+    sign_in::{SignIn, SignIns},
+    token::BearerToken,
+};
 
 /// Everything that the lock of the engine guards.
 pub(super) struct State {
     pub(super) machine: Machine<BearerToken, SourceError>,
     pub(super) under_way: Option<UnderWay>,
     pub(super) random: fastrand::Rng,
-    /// Each `invalidate` ends this sign-in and begins another.
-    pub(super) sign_in: SignIn,
+    pub(super) sign_ins: SignIns,
 }
 
 /// Values that the machine displaced. Drop them without the lock.
@@ -34,6 +37,8 @@ pub(super) struct Awaited {
     /// The waiter wants a token of this sign-in.
     pub(super) sign_in: SignIn,
     pub(super) flight: Flight,
+    /// Taken under the lock of the engine, so that the waiter misses nothing before it listens.
+    pub(super) told: Told,
     /// When to stop, on the runtime's clock.
     pub(super) until: Instant,
     pub(super) at_most: Duration,
@@ -58,14 +63,19 @@ impl State {
         let error = match result {
             Err(error) => error,
             Ok(token) if token.is_rejected() => {
-                let unused = self.machine.remember(id, token);
+                // The data of a token that was signed out would bring its account back.
+                let unused = if token.is_signed_out() {
+                    Some(token)
+                } else {
+                    self.machine.remember(id, token)
+                };
                 let (error, mut displaced) = self.fail(now, id, SourceError::fetched_rejected());
                 displaced.tokens.extend(unused);
                 return (error.map(Err), displaced);
             }
             Ok(token) => {
                 if !self.machine.is_void(id) {
-                    token.belongs_to(&self.sign_in);
+                    token.belongs_to(&self.sign_ins.current());
                 }
                 let held = token.clone();
                 let rejected = BearerToken::is_rejected;
@@ -111,6 +121,7 @@ impl UnderWay {
             id: self.id,
             sign_in,
             flight: self.flight.clone(),
+            told: self.flight.told(),
             until,
             at_most: until.saturating_duration_since(now.monotonic),
         }

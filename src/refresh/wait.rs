@@ -54,6 +54,7 @@ impl Listening {
             id,
             sign_in: _,
             flight,
+            told,
             until,
             at_most,
         } = awaited;
@@ -65,7 +66,7 @@ impl Listening {
             timer: None,
             beats: flight.life().beats(),
             silent_checks: 0,
-            listener: flight.listen(),
+            listener: flight.listen(told),
         }
     }
 

@@ -233,9 +233,12 @@ impl RefreshingToken {
     ///
     /// Requests that wait get an error of kind [`Invalidated`](crate::SourceErrorKind::Invalidated): a
     /// request that was made for one account must not go out as another account. For the same reason, a
-    /// request that was sent before the sign-out is not retried with a later token. The result of a fetch
-    /// that is under way is dropped. The next request waits until that fetch has ended or is past its time
-    /// limit, and then begins another fetch.
+    /// request that was sent before is not retried with a later token, by `RetryRejected` or by the
+    /// middleware for reqwest. A layer above that makes a request anew, such as a redirect follower or
+    /// another policy for retries, gets a later token all the same.
+    ///
+    /// The result of a fetch that is under way is dropped. The next request waits until that fetch
+    /// has ended or is past its time limit, and then begins another fetch.
     pub fn invalidate(&self) {
         self.refresher.invalidate();
     }

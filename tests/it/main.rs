@@ -50,6 +50,7 @@ mod sources {
     mod own_runtime;
     #[cfg(feature = "test-util")]
     mod paused_time;
+    mod random_waits;
     pub(crate) mod refreshing;
     mod refreshing_failure;
     mod refreshing_rejection;

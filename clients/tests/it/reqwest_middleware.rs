@@ -275,10 +275,11 @@ async fn a_rejected_request_is_retried_with_the_other_token_and_is_otherwise_the
 /// A request that was made for one account must not go out as another account.
 #[tokio::test]
 async fn a_request_whose_account_is_signed_out_before_the_401_is_not_retried() {
-    let mut accounts = ["alice", "bob"].into_iter();
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&fetches);
     let source = RefreshingToken::new(move || {
-        let account = accounts.next().unwrap();
-        async move { BearerToken::new(account) }
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        async move { BearerToken::new(["alice", "bob"][number]) }
     });
     let signs_out = source.clone();
     let server = Server::start(move |request| {
@@ -292,6 +293,8 @@ async fn a_request_whose_account_is_signed_out_before_the_401_is_not_retried() {
     let response = retrying(source).get(&server.url).send().await.unwrap();
     assert_eq!(response.status().as_u16(), 401);
     assert_eq!(server.authorizations(), ["Bearer alice"]);
+    let fetches = fetches.load(Ordering::SeqCst);
+    assert_eq!(fetches, 1, "nobody asks for another token");
 }
 
 /// A response that a middleware made has no URL of its own, so it counts as the response of the server.

@@ -355,6 +355,20 @@ async fn what_a_server_has_acted_on_is_not_sent_again_because_the_next_hop_rejec
     assert_eq!(server.authorizations().len(), 2 + 4 + 2);
 }
 
+/// reqwest gives a URL of this host to a response that a middleware made.
+#[tokio::test]
+async fn a_page_of_the_host_that_reqwest_names_for_a_mock_is_a_page_of_another_origin() {
+    const MAP: Map = &[(API, "http://no.url.provided.local/page")];
+    let web =
+        Server::start(|request| redirect_by(MAP, request).unwrap_or_else(|| status(401))).await;
+    let sent = token("t");
+    let layer = BearerAuthLayer::new(StaticToken::new(sent.clone())).retry_rejected();
+    let client = over(web.as_proxy().build().unwrap(), layer);
+    client.get(API).send().await.unwrap();
+    assert_eq!(web.authorizations(), ["Bearer t", ""]);
+    assert!(!sent.is_rejected());
+}
+
 /// The redirect after a form often leads back to the form's own URL. reqwest tells the URL of the last
 /// response, and not the number of responses.
 #[tokio::test]

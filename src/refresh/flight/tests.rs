@@ -116,7 +116,9 @@ fn all_listeners_are_woken_and_get_the_end() {
     for runtime in [taking(), Tasks::default()] {
         let (land, flight) = flight();
         flight.launch(&runtime);
-        let mut listeners: Vec<_> = (0..5).map(|_| (flight.listen(), Count::waker())).collect();
+        let mut listeners: Vec<_> = (0..5)
+            .map(|_| (flight.listen(flight.told()), Count::waker()))
+            .collect();
         for (listener, (_, waker)) in &mut listeners {
             assert!(poll_with(listener, &runtime, waker).is_pending());
         }
@@ -131,7 +133,7 @@ fn all_listeners_are_woken_and_get_the_end() {
             assert!(has_token(&poll(listener, &runtime)));
         }
         assert!(
-            has_token(&poll(&mut flight.listen(), &runtime)),
+            has_token(&poll(&mut flight.listen(flight.told()), &runtime)),
             "a later listener gets the end as well"
         );
     }
@@ -144,7 +146,7 @@ fn a_fetch_that_a_runtime_has_taken_is_polled_by_no_listener() {
     flight.launch(&runtime);
     assert!(flight.is_away() && !flight.is_unattended());
     land.send(()).unwrap();
-    let mut listener = flight.listen();
+    let mut listener = flight.listen(flight.told());
     assert!(poll(&mut listener, &runtime).is_pending());
     assert_eq!(runtime.asked.load(Ordering::SeqCst), 1);
 }
@@ -155,7 +157,7 @@ fn a_listener_gives_a_parked_fetch_to_the_runtime_that_it_is_polled_in() {
     let (_land, flight) = flight();
     flight.launch(&refusing);
     assert!(flight.is_unattended());
-    let mut listener = flight.listen();
+    let mut listener = flight.listen(flight.told());
     assert!(!flight.is_unattended(), "it is about to be polled");
     assert!(poll(&mut listener, &runtime).is_pending());
     assert!(flight.is_away());
@@ -166,8 +168,8 @@ fn a_listener_gives_a_parked_fetch_to_the_runtime_that_it_is_polled_in() {
 fn a_listener_that_is_polled_drives_a_parked_fetch_and_its_drop_stops_nothing() {
     let runtime = Tasks::default();
     let (land, flight) = flight();
-    let mut first = flight.listen();
-    let mut other = flight.listen();
+    let mut first = flight.listen(flight.told());
+    let mut other = flight.listen(flight.told());
     assert!(poll(&mut first, &runtime).is_pending());
     let (count, waker) = Count::waker();
     assert!(poll_with(&mut other, &runtime, &waker).is_pending());
@@ -180,7 +182,7 @@ fn a_listener_that_is_polled_drives_a_parked_fetch_and_its_drop_stops_nothing() 
 #[test]
 fn a_fetch_is_unattended_once_its_last_listener_is_gone() {
     let (_land, flight) = flight();
-    let listeners = [flight.listen(), flight.listen()];
+    let listeners = [(); 2].map(|()| flight.listen(flight.told()));
     assert!(!flight.is_unattended());
     drop(listeners);
     assert!(flight.is_unattended());
@@ -191,7 +193,7 @@ fn the_first_end_of_a_flight_stays() {
     let (_land, flight) = flight();
     flight.land(End::Lost);
     flight.land(End::Void);
-    let end = poll(&mut flight.listen(), &Tasks::default());
+    let end = poll(&mut flight.listen(flight.told()), &Tasks::default());
     assert!(matches!(end, Poll::Ready(End::Lost)));
 }
 
@@ -206,12 +208,12 @@ fn a_parked_fetch_is_dropped_when_the_flight_ends() {
 fn an_invalidation_gives_an_error_to_present_listeners_and_to_no_later_listener() {
     let runtime = Tasks::default();
     let (land, flight) = flight();
-    let mut before = flight.listen();
+    let mut before = flight.listen(flight.told());
     let (count, waker) = Count::waker();
     assert!(poll_with(&mut before, &runtime, &waker).is_pending());
     flight.invalidate();
     assert_eq!(count.get(), 1);
-    let mut after = flight.listen();
+    let mut after = flight.listen(flight.told());
     assert!(poll(&mut after, &runtime).is_pending());
     land.send(()).unwrap();
     let Poll::Ready(End::Landed(Err(error))) = poll(&mut before, &runtime) else {
@@ -241,7 +243,7 @@ impl Wake for PollsAtOnce {
 #[test]
 fn a_waker_that_polls_at_once_does_not_hang() {
     let (_land, flight) = flight();
-    let mut listener = flight.listen();
+    let mut listener = flight.listen(flight.told());
     let at_once = Arc::new(PollsAtOnce {
         listener: Mutex::new(None),
         runtime: Tasks::default(),
@@ -273,7 +275,7 @@ impl Future for WakesItself {
 #[test]
 fn a_parked_fetch_that_was_woken_while_it_was_polled_wakes_its_listeners() {
     let flight = Flight::new(Arc::default(), Box::pin(WakesItself(3)));
-    let mut listener = flight.listen();
+    let mut listener = flight.listen(flight.told());
     let (count, waker) = Count::waker();
     assert!(poll_with(&mut listener, &Tasks::default(), &waker).is_pending());
     assert!(count.get() > 0, "no other wake-up may come");
@@ -304,6 +306,6 @@ fn a_runtime_that_panics_harms_no_waiter() {
     assert!(flight.is_away());
     assert!(land.is_canceled(), "the task is gone");
     flight.land(End::Lost);
-    let end = poll(&mut flight.listen(), &Tasks::default());
+    let end = poll(&mut flight.listen(flight.told()), &Tasks::default());
     assert!(matches!(end, Poll::Ready(End::Lost)));
 }

@@ -1,22 +1,22 @@
 //! A request whose token was rejected is retried once, if there is another token.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use futures::{
     channel::oneshot,
     executor::block_on,
     future::{FutureExt, ready},
 };
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderName, Method, Request, Response, StatusCode, Version};
 use tower::{BoxError, Layer, Service, ServiceBuilder, retry::RetryLayer};
 use tower_bearer::{
-    BearerAuthLayer, BearerToken, CallerDriven, ErrorKind, RefreshingToken, RetryRejected,
-    RotatingToken, SourceError, SourceErrorKind, StaticToken, TokenFuture, TokenReplaced,
-    TokenSource, UseToken,
+    BearerAuthLayer, BearerToken, CallerDriven, ErrorKind, InvalidToken, RefreshingToken,
+    RefreshingTokenBuilder, RetryRejected, RotatingToken, SourceError, SourceErrorKind,
+    StaticToken, TokenFuture, TokenReplaced, TokenSource, UseToken,
 };
 
 use crate::support::{
-    Asking, Counting, Req, Res, Server, Task, get, make_ready, ours,
+    Asking, Counting, Manual, Req, Res, Server, Task, get, make_ready, ours, poll,
     retrying::{URL, always_another, old_then_new, takes},
     send, status, token, values,
 };
@@ -230,17 +230,21 @@ fn a_caller_who_leaves_while_the_response_is_held_back_loses_nothing_for_others(
     assert_eq!(response.status(), StatusCode::OK);
 }
 
+/// Gives these tokens in turn.
+fn of(tokens: &'static [&str]) -> RefreshingTokenBuilder {
+    let mut tokens = tokens.iter();
+    RefreshingToken::builder(move || {
+        let token = *tokens.next().unwrap();
+        async move { BearerToken::new(token) }
+    })
+    .runtime(CallerDriven::new())
+}
+
 /// A request that was made for one account must not go out as another account.
 #[test]
 fn a_request_whose_account_is_signed_out_before_the_401_is_not_retried() {
     for sent_with_an_older_token in [false, true] {
-        let accounts = Mutex::new(["alice", "alice-2", "bob"].into_iter());
-        let source = RefreshingToken::builder(move || {
-            let account = accounts.lock().unwrap().next().unwrap();
-            async move { BearerToken::new(account) }
-        })
-        .runtime(CallerDriven::new())
-        .build();
+        let source = of(&["alice", "alice-2", "bob"]).build();
         block_on(source.token()).unwrap();
         let signs_out = source.clone();
         let server = Server::answering(move |request| {
@@ -253,25 +257,102 @@ fn a_request_whose_account_is_signed_out_before_the_401_is_not_retried() {
             }
             status(StatusCode::OK)
         });
-        let mut service = retrying(source, &server);
+        let source = Counting::new(source);
+        let mut service = retrying(source.clone(), &server);
         let response = send(&mut service, get(URL)).unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(server.authorizations(), ["Bearer alice"]);
         assert!(response.extensions().get::<TokenReplaced>().is_none());
+        assert_eq!(source.asked(), 1, "nobody asks for another token");
     }
 }
 
-/// The sign-out comes after the layer has said that there is another token, while the retry waits for the inner
-/// service or for its token.
+/// The sign-out comes while the source looks for another token. The source of a program may wait for something
+/// else before it asks the source that was signed out.
+#[test]
+fn a_response_that_is_held_back_when_its_account_is_signed_out_is_not_worth_a_retry() {
+    let account = of(&["alice"]).build();
+    let manual = Manual::default();
+    let mut service = BearerAuthLayer::new(manual.clone())
+        .retry_rejected()
+        .layer(takes("bob"));
+    make_ready(&mut service);
+    let mut request = Task::waiting(service.call(get(URL)));
+    manual.answer(block_on(account.token()));
+    assert!(request.poll().is_pending());
+    account.invalidate();
+    manual.answer(Ok(token("bob")));
+    let response = request.finish().unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert!(response.extensions().get::<TokenReplaced>().is_none());
+}
+
+/// The fetch function keeps a token, and a fetch that began before the sign-out gives this token once more.
+#[test]
+fn a_request_whose_token_comes_again_after_a_sign_out_is_not_retried() {
+    let (come, comes) = oneshot::channel::<()>();
+    let (alice, mut number, mut comes) = (token("alice"), 0, Some(comes));
+    let source = RefreshingToken::builder(move || {
+        number += 1;
+        let (number, alice) = (number, alice.clone());
+        let comes = comes.take_if(|_| number == 3);
+        async move {
+            if let Some(comes) = comes {
+                comes.await.unwrap();
+            }
+            Ok::<_, InvalidToken>(match number {
+                1 | 3 => alice,
+                2 => token("alice-2"),
+                _ => token("bob"),
+            })
+        }
+    })
+    .runtime(CallerDriven::new())
+    .build();
+    block_on(source.token()).unwrap();
+    let (asked, come) = (source.clone(), Mutex::new(Some(come)));
+    let server = Server::answering(move |_| {
+        if let Some(come) = come.lock().unwrap().take() {
+            block_on(asked.refresh_now()).unwrap();
+            let mut third = asked.refresh_now();
+            assert!(poll(&mut third).is_pending());
+            asked.invalidate();
+            come.send(()).unwrap();
+            let bob = block_on(asked.token()).unwrap();
+            assert_eq!(bob.expose_secret(), "bob");
+        }
+        status(StatusCode::UNAUTHORIZED)
+    });
+    let response = send(&mut retrying(source, &server), get(URL)).unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(server.authorizations(), ["Bearer alice"]);
+}
+
+/// The sign-out comes after the layer has said that there is another token. The retry then has its token at hand,
+/// or waits for the inner service or for its token.
 #[test]
 fn a_retry_whose_account_is_signed_out_before_it_is_sent_is_not_sent() {
-    for fetch_is_slow in [false, true] {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Token {
+        AtHand,
+        FetchedAtOnce,
+        WaitedFor,
+    }
+
+    for (then, of_a_tenant) in [
+        (Token::AtHand, false),
+        (Token::AtHand, true),
+        (Token::FetchedAtOnce, false),
+        (Token::FetchedAtOnce, true),
+        (Token::WaitedFor, false),
+        (Token::WaitedFor, true),
+    ] {
         let (come, comes) = oneshot::channel::<()>();
         let mut comes = Some(comes);
         let mut accounts = ["alice", "alice-2", "bob"].into_iter();
         let source = RefreshingToken::builder(move || {
             let account = accounts.next().unwrap();
-            let comes = comes.take_if(|_| account == "bob" && fetch_is_slow);
+            let comes = comes.take_if(|_| account == "bob" && then == Token::WaitedFor);
             async move {
                 if let Some(comes) = comes {
                     comes.await.unwrap();
@@ -284,7 +365,14 @@ fn a_retry_whose_account_is_signed_out_before_it_is_sent_is_not_sent() {
         block_on(source.token()).unwrap();
         let signs_out = source.clone();
         let server = takes("none of them");
-        let layered = BearerAuthLayer::new(source)
+        let mut request = get(URL);
+        let layers_own: Arc<dyn TokenSource> = if of_a_tenant {
+            request.extensions_mut().insert(UseToken::new(source));
+            Arc::new(StaticToken::new(token("ours")))
+        } else {
+            Arc::new(source)
+        };
+        let layered = BearerAuthLayer::new(layers_own)
             .retry_rejected()
             .layer(server.clone());
         let mut service = ServiceBuilder::new()
@@ -292,17 +380,122 @@ fn a_retry_whose_account_is_signed_out_before_it_is_sent_is_not_sent() {
             .map_response(move |response: Res| {
                 if response.extensions().get::<TokenReplaced>().is_some() {
                     signs_out.invalidate();
+                    if then == Token::AtHand {
+                        block_on(signs_out.token()).unwrap();
+                    }
                 }
                 response
             })
             .service(layered);
         make_ready(&mut service);
-        let mut request = Task::new(service.call(get(URL)));
-        if fetch_is_slow {
+        let mut request = Task::new(service.call(request));
+        if then == Token::WaitedFor {
             assert!(request.poll().is_pending());
             come.send(()).unwrap();
         }
         let error = request.finish().unwrap_err();
+        let error = ours(&error).source_error().unwrap();
+        assert_eq!(error.kind(), SourceErrorKind::Invalidated);
+        assert_eq!(server.authorizations(), ["Bearer alice"]);
+    }
+}
+
+#[test]
+fn a_sign_out_stops_the_retry_also_if_another_source_hands_out_the_same_token() {
+    for with_the_first_source in [true, false] {
+        let alice = token("alice");
+        let sources = [(); 2].map(|()| of(&["bob"]).first_token(alice.clone()).build());
+        let [first, second] = sources;
+        let (source, other) = if with_the_first_source {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        let signs_out = source.clone();
+        let server = Server::answering(move |_| {
+            signs_out.invalidate();
+            status(StatusCode::UNAUTHORIZED)
+        });
+        let mut service = retrying(source, &server);
+        let response = send(&mut service, get(URL)).unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(server.authorizations(), ["Bearer alice"]);
+        drop(other);
+    }
+}
+
+/// A program may sign out by a new source in place of the old source.
+#[test]
+fn a_sign_out_stops_the_retry_also_if_the_source_is_gone() {
+    for new_source_has_the_old_token in [false, true] {
+        let slot = Arc::new(Mutex::new(of(&["alice"]).build()));
+        let asked = Arc::clone(&slot);
+        let source = Asking(move || asked.lock().unwrap().token());
+        let alice = block_on(source.token()).unwrap();
+        let server = Server::answering(move |_| {
+            let mut slot = slot.lock().unwrap();
+            slot.invalidate();
+            // The old source is dropped before another source gets its token.
+            *slot = of(&["bob"]).build();
+            if new_source_has_the_old_token {
+                *slot = of(&["bob"]).first_token(alice.clone()).build();
+            }
+            status(StatusCode::UNAUTHORIZED)
+        });
+        let mut service = retrying(source, &server);
+        let response = send(&mut service, get(URL)).unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(server.authorizations(), ["Bearer alice"]);
+    }
+}
+
+/// The fetch function keeps a token, and gives this token once more after the sign-out.
+#[test]
+fn a_token_that_is_fetched_again_after_a_sign_out_is_a_token_of_the_new_account() {
+    let mut tokens = ["alice", "alice-2", "alice", "alice-3"].map(token);
+    tokens[2] = tokens[0].clone();
+    let mut tokens = tokens.into_iter();
+    let source =
+        RefreshingToken::builder(move || ready(Ok::<_, InvalidToken>(tokens.next().unwrap())))
+            .runtime(CallerDriven::new())
+            .build();
+    block_on(source.token()).unwrap();
+    block_on(source.refresh_now()).unwrap();
+    source.invalidate();
+    block_on(source.token()).unwrap();
+    let server = takes("alice-3");
+    let response = send(&mut retrying(source, &server), get(URL)).unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(server.authorizations(), ["Bearer alice", "Bearer alice-3"]);
+}
+
+/// Each of two layers has replaced its token. The retry carries both new tokens.
+#[test]
+fn a_retry_for_two_tokens_is_not_sent_if_either_account_is_signed_out() {
+    for lower_signs_out in [false, true] {
+        let upper = of(&["key", "key-2", "key-of-bob"]).build();
+        let lower = of(&["alice", "alice-2", "bob"]).build();
+        for source in [&upper, &lower] {
+            block_on(source.token()).unwrap();
+        }
+        let signs_out = if lower_signs_out { &lower } else { &upper }.clone();
+        let server = takes("none of them");
+        let header = HeaderName::from_static("x-api-key");
+        let mut service = ServiceBuilder::new()
+            .layer(RetryLayer::new(RetryRejected::new()))
+            .map_response(move |response: Res| {
+                assert!(response.extensions().get::<TokenReplaced>().is_some());
+                signs_out.invalidate();
+                response
+            })
+            .layer(
+                BearerAuthLayer::new(upper)
+                    .header_name(header)
+                    .retry_rejected(),
+            )
+            .layer(BearerAuthLayer::new(lower).retry_rejected())
+            .service(server.clone());
+        let error = send(&mut service, get(URL)).unwrap_err();
         let error = ours(&error).source_error().unwrap();
         assert_eq!(error.kind(), SourceErrorKind::Invalidated);
         assert_eq!(server.authorizations(), ["Bearer alice"]);

@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use futures::future::{BoxFuture, join_all};
+use futures::{
+    executor::block_on,
+    future::{BoxFuture, join_all},
+};
 use http::StatusCode;
 use tokio::{
     sync::Semaphore,
@@ -552,11 +555,38 @@ fn a_request_whose_account_is_signed_out_while_it_waits_for_the_service_is_not_s
     })
     .runtime(CallerDriven::new())
     .build();
-    let (mut request, gate, server) = waiting(source.clone());
+    let counting = Counting::new(source.clone());
+    let (mut request, gate, server) = waiting(counting.clone());
     gate.set(Gate::Shut);
     assert!(request.poll().is_pending());
     source.invalidate();
     gate.set(Gate::Open);
+    let error = request.finish().unwrap_err();
+    let error = ours(&error).source_error().unwrap();
+    assert_eq!(error.kind(), SourceErrorKind::Invalidated);
+    assert_eq!(gate.reserved(), 0);
+    assert!(server.seen().is_empty());
+    assert_eq!(counting.asked(), 1, "nobody asks for another token");
+}
+
+/// As above, but the sign-out comes while the source looks for another token. The source of a program may wait
+/// for something else before it asks the source that was signed out.
+#[test]
+fn a_request_whose_account_is_signed_out_while_it_asks_for_another_token_is_not_sent() {
+    let account = RefreshingToken::builder(|| ready(BearerToken::new("alice")))
+        .runtime(CallerDriven::new())
+        .build();
+    let alice = block_on(account.token()).unwrap();
+    let manual = Manual::default();
+    let (mut request, gate, server) = waiting(manual.clone());
+    gate.set(Gate::Shut);
+    manual.answer(Ok(alice.clone()));
+    assert!(request.poll().is_pending());
+    alice.reject();
+    gate.set(Gate::Open);
+    assert!(request.poll().is_pending());
+    account.invalidate();
+    manual.answer(Ok(token("bob")));
     let error = request.finish().unwrap_err();
     let error = ours(&error).source_error().unwrap();
     assert_eq!(error.kind(), SourceErrorKind::Invalidated);

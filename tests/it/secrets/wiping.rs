@@ -13,9 +13,9 @@ use tower_bearer::{
 #[cfg(feature = "retry")]
 use {
     http::{HeaderValue, Response, StatusCode},
-    std::convert::Infallible,
+    std::{convert::Infallible, sync::Arc},
     tower::{ServiceExt, retry::RetryLayer, service_fn},
-    tower_bearer::RetryRejected,
+    tower_bearer::{RetryRejected, TokenReplaced},
 };
 
 use crate::support::{
@@ -262,6 +262,45 @@ fn a_request_that_is_retried_leaves_nothing() {
     assert!(response.headers().contains_key("authorization"));
     drop(response);
     assert_eq!(found('w'), 0);
+}
+
+/// A caller may keep a response for long, such as for a body that is streamed.
+#[cfg(feature = "retry")]
+#[test]
+fn a_response_that_is_worth_a_retry_keeps_no_token() {
+    // The data of a token is dropped with the token.
+    let data = Arc::new(());
+    let token = BearerToken::new(take(secret('z'))).unwrap();
+    let source = RotatingToken::new(token.with_data(Arc::clone(&data)));
+    let rotating = source.clone();
+    let rejects = service_fn(move |_: Request<()>| {
+        rotating.rotate(BearerToken::new("another").unwrap());
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        ready(Ok::<_, Infallible>(response))
+    });
+    let service = BearerAuthLayer::new(source).retry_rejected().layer(rejects);
+    let request = Request::get("https://api.example.com/").body(()).unwrap();
+    let response = service.oneshot(request).now_or_never();
+    let response = response.unwrap().unwrap();
+    assert!(response.extensions().get::<TokenReplaced>().is_some());
+    assert_eq!(Arc::strong_count(&data), 1);
+    assert_eq!(found('z'), 0);
+}
+
+/// Each source notes a sign-in on the token.
+#[test]
+fn a_token_that_many_sources_hand_out_keeps_nothing_of_them() {
+    let fetch = || ready(BearerToken::new("another"));
+    let token = BearerToken::new("shared").unwrap();
+    let life = || {
+        let builder = RefreshingToken::builder(fetch).first_token(token.clone());
+        drop(builder.build());
+    };
+    // The sign-in of a source is dropped with that of the next source.
+    life();
+    life();
+    assert_eq!(kept_by(life), 0);
 }
 
 /// The scan does not find a block that is never freed, so this test counts such blocks.

@@ -91,7 +91,14 @@ fn a_value_in_quotes_is_an_error_that_says_so() {
 
 #[test]
 fn a_variable_that_is_not_set_is_absent() {
-    for name in ["TOWER_BEARER_NOT_SET", "not_set", "NotSet", "NOT_SET_2", ""] {
+    for name in [
+        "TOWER_BEARER_NOT_SET",
+        "not_set",
+        "NotSet",
+        "NOT_SET_2",
+        "NOT_SET_IN_2026_10_31",
+        "",
+    ] {
         let error = EnvToken::new(name).unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Absent, "{name:?}");
         let expected = format!("environment variable {name} is not set");
@@ -109,6 +116,9 @@ fn a_token_in_place_of_a_name_is_not_shown() {
         "0f8fad5bd9cb469fa16570867728950e",
         "f0e1d2c3b4a5968778695a4b3c2d1e0f",
         "f0e1d2c3b4a5968778695a4b3c2d1e0f\n",
+        "cf8fad5bd9cb469fa16570867728950e",
+        "CF8FAD5BD9CB469FA16570867728950E",
+        "dop_v1_cf8fad5bd9cb469fa16570867728950e0f8fad5bd9cb469fa16570867728950e",
         "$7Fjfp0ZBr1KtDRbnfVdmIw",
         "${7Fjfp0ZBr1KtDRbnfVdmIw}",
         "%7Fjfp0ZBr1KtDRbnfVdmIw%",

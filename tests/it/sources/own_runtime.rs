@@ -1,16 +1,17 @@
-//! Runtimes of users: a runtime with a coarse clock that lags, and a runtime that takes tasks only at some
-//! times.
+//! Runtimes of users: a runtime with a coarse clock that lags, a runtime that takes tasks only at some
+//! times, and a runtime that does something else before it takes a task.
 
 use std::{
+    fmt,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
 
-use futures::{FutureExt, future::BoxFuture};
-use tower_bearer::{RefreshingToken, Runtime, TokenSource};
+use futures::{FutureExt, channel::oneshot, future::BoxFuture};
+use tower_bearer::{RefreshingToken, Runtime, SourceErrorKind, TokenSource};
 
 use crate::{
     sources::refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, number_of, one_hour, waiting},
@@ -218,4 +219,87 @@ fn a_fetch_that_its_waiters_poll_is_not_lost_however_often_and_however_rarely_th
         assert_eq!(number_of(&token.unwrap()), 1, "{every:?}");
         assert_eq!(endpoint.fetches(), 1, "{every:?}");
     }
+}
+
+/// Virtual time. Once, something else happens before a task is taken, as if another thread came between.
+#[derive(Clone)]
+struct Interrupted {
+    time: VirtualTime,
+    first: Arc<Mutex<Option<First>>>,
+}
+
+type First = Box<dyn FnOnce() + Send>;
+
+impl Interrupted {
+    fn new(time: &VirtualTime) -> Self {
+        Self {
+            time: time.clone(),
+            first: Arc::default(),
+        }
+    }
+
+    fn by(&self, first: impl FnOnce() + Send + 'static) {
+        *self.first.lock().unwrap() = Some(Box::new(first));
+    }
+}
+
+impl fmt::Debug for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Interrupted")
+    }
+}
+
+impl Runtime for Interrupted {
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> Result<(), BoxFuture<'static, ()>> {
+        let first = self.first.lock().unwrap().take();
+        if let Some(first) = first {
+            first();
+        }
+        self.time.spawn(task)
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.time.sleep(duration)
+    }
+
+    fn now(&self) -> Instant {
+        self.time.now()
+    }
+
+    fn system_now(&self) -> SystemTime {
+        self.time.system_now()
+    }
+}
+
+/// The sign-out comes when the caller has begun the fetch, but does not listen yet.
+#[test]
+fn a_caller_hears_of_a_sign_out_that_comes_before_it_listens() {
+    let endpoint = Endpoint::new(|| Script::Hang);
+    let runtime = Interrupted::new(&endpoint.time);
+    let source = endpoint.builder().runtime(runtime.clone()).build();
+    let signs_out = source.clone();
+    runtime.by(move || signs_out.invalidate());
+    let error = endpoint.time.block_on(source.token()).unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::Invalidated);
+}
+
+/// The fetch before this fetch was past its time limit. Its token comes when the caller has begun the next
+/// fetch, but does not listen yet.
+#[test]
+fn a_caller_gets_a_late_token_that_comes_before_it_listens() {
+    let endpoint = Endpoint::new(|| Script::Hang);
+    let (go, signal) = oneshot::channel();
+    endpoint.script([Script::When(signal)]);
+    let runtime = Interrupted::new(&endpoint.time);
+    let builder = endpoint.builder().backoff(Duration::ZERO, Duration::ZERO);
+    let source = builder.runtime(runtime.clone()).build();
+    drop(waiting(&source));
+    endpoint.time.stall(30 * SECOND);
+    let time = endpoint.time.clone();
+    runtime.by(move || {
+        go.send(()).unwrap();
+        time.run();
+    });
+    let token = endpoint.time.block_on(source.token()).unwrap();
+    assert_eq!(number_of(&token), 1);
 }

@@ -249,6 +249,51 @@ fn a_waiter_for_a_replacement_notices_that_the_runtime_of_the_fetch_stands_idle(
     assert_eq!(source.status().failures(), 0);
 }
 
+/// After a pause of the whole process, the timer of a waiter may fire before the timer of the fetch. So a step
+/// that is too short for a sign of life does not make the fetch lost.
+#[test]
+fn a_fetch_is_not_lost_because_the_wait_for_a_replacement_ends() {
+    let endpoint = Endpoint::new(one_hour);
+    let builder = endpoint.builder();
+    let source = builder
+        .replacement_wait(Duration::from_millis(2_600))
+        .build();
+    endpoint.time.block_on(source.token()).unwrap().reject();
+    let mut caller = waiting(&source);
+    for pause in [2_500, 100] {
+        assert!((&mut caller).now_or_never().is_none());
+        endpoint.time.stall(Duration::from_millis(pause));
+    }
+    let rejected = (&mut caller).now_or_never().expect("its time is over");
+    assert_eq!(number_of(&rejected.unwrap()), 1);
+    assert_eq!(endpoint.time.tasks(), 1, "no second fetch");
+    endpoint.time.run();
+    assert_eq!(number(&endpoint, &source), 2);
+}
+
+/// A request after a sign-out waits until the fetch before it has ended. The failure of that fetch is that of
+/// another account.
+#[test]
+fn a_request_after_a_sign_out_does_not_get_the_error_of_the_fetch_before() {
+    for is_overdue in [false, true] {
+        let endpoint = Endpoint::new(one_hour);
+        let (go, signal) = oneshot::channel();
+        endpoint.script([Script::When(signal)]);
+        let source = endpoint.source();
+        drop(waiting(&source));
+        source.invalidate();
+        let caller = waiting(&source);
+        if is_overdue {
+            endpoint.time.stall(30 * SECOND);
+        } else {
+            // The fetch panics, which is a failure.
+            drop(go);
+        }
+        assert_eq!(number_of(&endpoint.time.block_on(caller).unwrap()), 2);
+        assert_eq!(source.status().failures(), 0);
+    }
+}
+
 /// A second fetch beside a fetch that blocks its thread would spend a refresh token twice.
 #[test]
 fn a_fetch_that_blocks_its_thread_is_not_lost() {

@@ -7,17 +7,17 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use futures::{FutureExt, executor::block_on};
+use futures::{FutureExt, channel::oneshot, executor::block_on};
 use http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 use tower::Layer;
 use tower_bearer::{
-    BearerAuthLayer, BearerToken, InvalidToken, RefreshingToken, SourceError, SourceErrorKind,
-    TokenSource, source_fn,
+    BearerAuthLayer, BearerToken, CallerDriven, InvalidToken, RefreshingToken, SourceError,
+    SourceErrorKind, TokenSource, source_fn,
 };
 
 use crate::{
     sources::refreshing::{Endpoint, HOUR, MINUTE, SECOND, Script, number, one_hour},
-    support::{Server, get, send, status, text, token},
+    support::{Server, get, poll, send, status, text, token},
 };
 
 /// The texts of the tokens that a fetch function was given.
@@ -91,6 +91,56 @@ fn a_renewing_fetch_gets_a_token_that_was_rejected_before_it_was_fetched() {
     source.invalidate();
     block_on(source.token()).unwrap();
     assert_eq!(numbers.lock().unwrap()[3], None);
+}
+
+/// With the refresh token in the data of that token, the fetch would sign the account in again.
+#[test]
+fn a_renewing_fetch_does_not_get_a_token_that_was_signed_out_even_if_a_fetch_gives_it_again() {
+    let seen = Seen::default();
+    let own = Arc::clone(&seen);
+    let kept = token("kept");
+    let source = RefreshingToken::renewing(move |previous: Option<BearerToken>| {
+        own.lock().unwrap().push(previous.map(|token| text(&token)));
+        let kept = kept.clone();
+        async { Ok::<_, InvalidToken>(kept) }
+    });
+    block_on(source.token()).unwrap();
+    source.invalidate();
+    for _ in 0..2 {
+        let error = block_on(source.refresh_now()).unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Rejected);
+    }
+    assert_eq!(*seen.lock().unwrap(), [None, None, None]);
+}
+
+/// The fetch began before the sign-out. It gives a token that was rejected before.
+#[test]
+fn a_renewing_fetch_does_not_get_a_rejected_token_of_a_fetch_that_began_before_a_sign_out() {
+    let seen = Seen::default();
+    let own = Arc::clone(&seen);
+    let rejected = token("rejected");
+    rejected.reject();
+    let (go, signal) = oneshot::channel::<()>();
+    let mut first = Some((signal, rejected));
+    let source = RefreshingToken::renewing_builder(move |previous: Option<BearerToken>| {
+        own.lock().unwrap().push(previous.map(|token| text(&token)));
+        let first = first.take();
+        async {
+            let Some((signal, rejected)) = first else {
+                return BearerToken::new("new");
+            };
+            signal.await.unwrap();
+            Ok(rejected)
+        }
+    })
+    .runtime(CallerDriven::new())
+    .build();
+    let mut before = source.token();
+    assert!(poll(&mut before).is_pending());
+    source.invalidate();
+    go.send(()).unwrap();
+    assert_eq!(text(&block_on(source.token()).unwrap()), "Bearer new");
+    assert_eq!(*seen.lock().unwrap(), [None, None]);
 }
 
 #[test]
