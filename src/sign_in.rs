@@ -6,7 +6,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// The sign-ins of a source, one after the other. Each [`invalidate`](crate::RefreshingToken::invalidate) ends one.
+/// The sign-ins of a source in turn. [`invalidate`](crate::RefreshingToken::invalidate) ends the current sign-in, and
+/// the next sign-in begins.
 #[derive(Default)]
 pub(crate) struct SignIns {
     ended: Arc<AtomicU64>,
@@ -25,8 +26,8 @@ impl SignIns {
     }
 }
 
-/// What the tokens of a source have in common until the next sign-out. It outlives the source: a program may sign
-/// out and go on with another source.
+/// What the tokens of a source have in common until the next sign-out. A sign-in outlives its source, since a program
+/// may sign out and go on with another source.
 #[derive(Clone)]
 pub(crate) struct SignIn {
     number: u64,
@@ -39,8 +40,9 @@ impl SignIn {
         self.ended.load(Ordering::Acquire) != self.number
     }
 
-    /// Takes the place of an earlier sign-in of the same source. Leaves out each sign-in that nobody can end, since
-    /// its source is gone: otherwise a token that many sources hand out would collect the sign-ins of all.
+    /// Joins the sign-ins of a token, in place of an earlier sign-in of the same source. Removes each sign-in whose
+    /// source is gone, since nothing can end that sign-in any more. Otherwise a token that many sources hand out
+    /// would collect their sign-ins without limit.
     pub(crate) fn join(&self, others: &mut Vec<Self>) {
         others.retain(|other| {
             let is_ours = Arc::ptr_eq(&self.ended, &other.ended);
