@@ -34,7 +34,7 @@ enum Cause {
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The token source has no token, because the user is signed out, the token endpoint is down, or
-    /// [for another reason](SourceErrorKind). `source()` is its [`SourceError`].
+    /// [for another reason](SourceErrorKind). [`Error::source_error`] says why.
     NoToken,
     /// The token would have crossed the network in plaintext.
     InsecureTransport,

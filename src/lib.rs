@@ -187,7 +187,7 @@
 //! | warn | refused to send the token in plaintext | `scheme`, `host` |
 //! | debug | a server rejected the token | |
 //! | debug | the source has another token, so the rejected request can be retried | only with [`retry_rejected`](BearerAuthLayer::retry_rejected). In a Tower stack, a retry policy above the layer has to do it |
-//! | debug | the source has no other token for the rejected request | only with `retry_rejected`; `reason`, a [`SourceErrorKind`], unless the source gave a token with the same text or a rejected token |
+//! | debug | the source has no other token for the rejected request | only with `retry_rejected`; `reason`, a [`SourceErrorKind`], unless the source gave a token that is no replacement: a rejected token, a token with the same text, or any token after a sign-out |
 //!
 //! # More
 //!

@@ -57,9 +57,9 @@ use crate::{
 /// The client is any Tower service from `Request<B>`, with `B: From<Bytes>`, to a response with an
 /// [`http_body::Body`]. With [`over`](Self::over), each fetch clones the client and polls the clone ready.
 ///
-/// Use a client that does not follow redirects. A client that follows redirects sends the credentials
-/// wherever the server says. With any other client, the fetch fails on a redirect. hyper-util's client
-/// follows no redirects. reqwest's client does, unless it is built as
+/// Use a client that does not follow redirects: then a redirect makes the fetch fail. A client that follows
+/// redirects sends the credentials wherever the server says. hyper-util's client follows no redirects.
+/// reqwest's client does, unless it is built as
 /// [With reqwest](crate::guide::reqwest#for-a-token-endpoint) shows.
 ///
 /// A fetch may go through a `BearerAuthLayer`, even the layer that waits for this fetch. The request has

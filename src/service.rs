@@ -198,7 +198,7 @@ where
                     return self.too_many_headers();
                 };
                 let response_rules = self.auth.rules_for(&token, overwrote);
-                // Only a layer that retries, whose rules are not the usual rules, can meet a retry.
+                // Each retry goes through a layer that retries, whose rules are never the usual rules.
                 if response_rules.is_some() {
                     if let Err(error) = RetryOf::check(request.extensions()) {
                         return self.not_sent(error);

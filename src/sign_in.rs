@@ -40,9 +40,9 @@ impl SignIn {
         self.ended.load(Ordering::Acquire) != self.number
     }
 
-    /// Joins the sign-ins of a token, in place of an earlier sign-in of the same source. Removes each sign-in whose
-    /// source is gone, since nothing can end that sign-in any more. Otherwise a token that many sources hand out
-    /// would collect their sign-ins without limit.
+    /// Joins the sign-ins of a token, in place of an earlier sign-in of the same source. Removes each sign-in that
+    /// is not over and has no other reference: the source is gone, so nothing can end that sign-in any more.
+    /// Otherwise a token that many sources hand out would collect sign-ins without limit.
     pub(crate) fn join(&self, others: &mut Vec<Self>) {
         others.retain(|other| {
             let is_ours = Arc::ptr_eq(&self.ended, &other.ended);

@@ -327,8 +327,8 @@ impl BearerToken {
         self.inner.mark.sign_ins()
     }
 
-    /// Whether the account of the token has been signed out since, in any of these sources. No other token may
-    /// then take the place of this token in a request.
+    /// Whether any source that has handed out the token has signed out since. No other token may then take the
+    /// place of this token in a request.
     pub(crate) fn is_signed_out(&self) -> bool {
         self.inner.mark.is_signed_out()
     }

@@ -119,13 +119,13 @@ use crate::{
 ///   token is still good: otherwise no fetch would ever end. It is better to keep a runtime for the
 ///   whole program, and to name it with `TokioRuntime::with_handle`.
 /// * **A process that is frozen between calls**, as on a serverless platform. A fetch in the
-///   background stands still with the process. Past its time limit no request waits for the fetch
-///   any more. A token that comes late is used unless the source holds a good token. To be sure,
-///   await [`refresh_now`](Self::refresh_now) within a call.
+///   background stands still with the process. No request waits for a fetch that is past its time
+///   limit. A token that comes late is used unless the source holds a good token. To be sure, await
+///   [`refresh_now`](Self::refresh_now) within a call.
 /// * **A runtime that stands idle.** A fetch shows signs of life. If the signs stop, as in a
 ///   current-thread runtime that nobody drives, a request that waits elsewhere begins the fetch anew
-///   after at most 7.5 s, if its own runtime has a timer. A request with a rejected token carries
-///   the token after 5 s.
+///   after at most 7.5 s, if its own runtime has a timer. A request that waits for the
+///   replacement of a rejected token carries the rejected token after 5 s.
 /// * **A fetch must not block its thread**: use `spawn_blocking` of tokio. The time limit cannot cut off
 ///   a fetch that blocks, and a second fetch may begin beside it.
 ///
@@ -232,10 +232,10 @@ impl RefreshingToken {
     /// source can get no other token.
     ///
     /// Requests that wait get an error of kind [`Invalidated`](crate::SourceErrorKind::Invalidated): a
-    /// request that was made for one account must not go out as another account. For the same reason, a
-    /// request that was sent before is not retried with a later token, by `RetryRejected` or by the
-    /// middleware for reqwest. A layer above that makes a request anew, such as a redirect follower or
-    /// another policy for retries, gets a later token all the same.
+    /// request that was made for one account must not go out as another account. For the same reason,
+    /// neither `RetryRejected` nor the middleware for reqwest retries a request that was sent before the
+    /// sign-out. A layer above that makes a request anew, such as a redirect follower or another policy
+    /// for retries, gets a later token all the same.
     ///
     /// The result of a fetch that is under way is dropped. The next request waits until that fetch
     /// has ended or is past its time limit, and then begins another fetch.
