@@ -2,7 +2,7 @@
 //! wiped.
 
 use std::{
-    env, fs, io,
+    env, fmt, fs, io,
     io::Read,
     path::{Path, is_separator},
 };
@@ -54,8 +54,9 @@ pub(crate) fn is_like_a_token(text: &str) -> bool {
         run.len() >= 16 && has(u8::is_ascii_alphabetic) && has(u8::is_ascii_digit)
     };
     let mut runs = text.split(|c: char| !c.is_ascii_alphanumeric());
+    let is_uuid = text.len() == 36 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     // Every JWT begins with the Base64 of `{"`.
-    text.starts_with("eyJ") || runs.any(is_random)
+    text.starts_with("eyJ") || is_uuid || runs.any(is_random)
 }
 
 /// The text of a file, in a buffer that is wiped.
@@ -126,4 +127,16 @@ fn is_a_token(path: &Path) -> bool {
     // The Base64 of a JSON object may have a `/`.
     let is_like_a_token = text.starts_with("eyJ") || (is_name && is_like_a_token(&text));
     is_like_a_token && !path.exists()
+}
+
+/// A path for `Debug`, but no token that a program passed in place of the path.
+pub(crate) struct ShownPath<'a>(pub(crate) &'a Path);
+
+impl fmt::Debug for ShownPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_a_token(self.0) {
+            return f.write_str("[redacted]");
+        }
+        fmt::Debug::fmt(self.0, f)
+    }
 }

@@ -15,7 +15,7 @@ use crate::{
     error::{SourceError, SourceErrorKind},
     refresh::{Refresher, attempt::FetchFn, policy::Policy},
     runtime::{Runtime, default_runtime},
-    secret_text::{read_text, token_in, unreadable},
+    secret_text::{ShownPath, read_text, token_in, unreadable},
     source::{TokenFuture, TokenSource},
     token::{BearerToken, InvalidToken},
 };
@@ -116,7 +116,7 @@ impl TokenSource for FileToken {
 impl fmt::Debug for FileToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileToken")
-            .field("path", &self.path)
+            .field("path", &ShownPath(&self.path))
             .field("current", &self.refresher.usable())
             .finish()
     }
@@ -124,13 +124,22 @@ impl fmt::Debug for FileToken {
 
 /// The settings of a [`FileToken`]. The documentation of [`FileToken`] has an example.
 #[must_use = "a builder does nothing until it is built"]
-#[derive(Debug)]
 pub struct FileTokenBuilder {
     path: PathBuf,
     parse: Parse,
     reread_every: Duration,
     lazy: bool,
     runtime: Option<Arc<dyn Runtime>>,
+}
+
+impl fmt::Debug for FileTokenBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileTokenBuilder")
+            .field("path", &ShownPath(&self.path))
+            .field("reread_every", &self.reread_every)
+            .field("lazy", &self.lazy)
+            .finish_non_exhaustive()
+    }
 }
 
 impl FileTokenBuilder {

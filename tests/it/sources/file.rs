@@ -314,9 +314,15 @@ fn a_token_in_place_of_a_path_is_not_shown() {
         "eyJhbGciOiJIUzI1NiJ9.e30.x",
         "eyJ/a+b==",
         "eyJhbG\0",
+        "0f8fad5b-d9cb-469f-a165-70867728950e",
         &long,
     ] {
-        let lazy = FileToken::builder(token).lazy().build().unwrap();
+        let builder = FileToken::builder(token).lazy();
+        let shown_builder = format!("{builder:?}");
+        let lazy = builder.build().unwrap();
+        for shown in [shown_builder, format!("{lazy:?}")] {
+            assert!(!shown.contains(&token[..5]), "{shown}");
+        }
         for error in [
             FileToken::new(token).unwrap_err(),
             block_on(lazy.token()).unwrap_err(),
