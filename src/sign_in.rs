@@ -2,7 +2,7 @@
 //! out as another account.
 
 use std::sync::{
-    Arc,
+    Arc, Weak,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -11,6 +11,8 @@ use std::sync::{
 #[derive(Default)]
 pub(crate) struct SignIns {
     ended: Arc<AtomicU64>,
+    /// Dropped with the source.
+    source: Arc<()>,
 }
 
 impl SignIns {
@@ -18,6 +20,7 @@ impl SignIns {
         SignIn {
             number: self.ended.load(Ordering::Acquire),
             ended: Arc::clone(&self.ended),
+            source: Arc::downgrade(&self.source),
         }
     }
 
@@ -33,6 +36,7 @@ pub(crate) struct SignIn {
     number: u64,
     /// How many sign-ins of the source have ended.
     ended: Arc<AtomicU64>,
+    source: Weak<()>,
 }
 
 impl SignIn {
@@ -41,13 +45,42 @@ impl SignIn {
     }
 
     /// Joins the sign-ins of a token, in place of an earlier sign-in of the same source. Removes each sign-in that
-    /// is not over and has no other reference: the source is gone, so nothing can end that sign-in any more.
-    /// Otherwise a token that many sources hand out would collect sign-ins without limit.
+    /// is not over and whose source is gone, since nothing can end that sign-in any more. Otherwise a token that
+    /// many sources hand out would collect sign-ins without limit.
     pub(crate) fn join(&self, others: &mut Vec<Self>) {
         others.retain(|other| {
             let is_ours = Arc::ptr_eq(&self.ended, &other.ended);
-            !is_ours && (Arc::strong_count(&other.ended) > 1 || other.is_over())
+            !is_ours && (other.source.strong_count() > 0 || other.is_over())
         });
         others.push(self.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SignIns;
+
+    #[test]
+    fn tokens_that_many_sources_hand_out_do_not_collect_their_sign_ins() {
+        // Two tokens: each would keep the sign-ins of the other alive.
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for _ in 0..10 {
+            let source = SignIns::default();
+            source.current().join(&mut first);
+            source.current().join(&mut second);
+        }
+        assert_eq!((first.len(), second.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_sign_in_that_is_over_stays_although_its_source_is_gone() {
+        let mut sign_ins = Vec::new();
+        let source = SignIns::default();
+        source.current().join(&mut sign_ins);
+        source.end();
+        drop(source);
+        SignIns::default().current().join(&mut sign_ins);
+        assert_eq!(sign_ins.len(), 2);
+        assert!(sign_ins[0].is_over());
     }
 }
